@@ -1,0 +1,65 @@
+"""Every error that Syncline answers, by its stable code.
+
+A code is part of the contract: it is never renamed. `problems.py` gives each one its HTTP
+status; `docs/reference/errors.md` tells the caller what to do about it.
+"""
+
+from enum import StrEnum
+from typing import Any
+
+
+class Code(StrEnum):
+    # The request cannot be read.
+    MALFORMED_JSON = "malformed-json"
+    INVALID_REQUEST = "invalid-request"
+    INVALID_KEY = "invalid-key"
+    MALFORMED_CURSOR = "malformed-cursor"
+    BODY_TOO_LARGE = "body-too-large"
+    # Who is asking.
+    TOKEN_MISSING = "token-missing"
+    TOKEN_INVALID = "token-invalid"
+    TOKEN_EXPIRED = "token-expired"
+    KEYS_UNAVAILABLE = "keys-unavailable"
+    # What was asked for.
+    NOT_FOUND = "not-found"
+    METHOD_NOT_ALLOWED = "method-not-allowed"
+    DOCUMENT_NOT_FOUND = "document-not-found"
+    DOCUMENT_DELETED = "document-deleted"
+    REVISION_NOT_FOUND = "revision-not-found"
+    REVISION_DELETED = "revision-deleted"
+    # The write.
+    INVALID_VALUE = "invalid-value"
+    WRONG_TYPE = "wrong-type"
+    INVALID_OPERATION = "invalid-operation"
+    DOCUMENT_TOO_LARGE = "document-too-large"
+    TOO_MANY_DOCUMENTS = "too-many-documents"
+    ID_REQUIRED = "id-required"
+    ID_REUSED = "id-reused"
+    DEVICE_REQUIRED = "device-required"
+    BASE_UNKNOWN = "base-unknown"
+    CONFLICT = "conflict"
+    PRECONDITION_FAILED = "precondition-failed"
+    RULE_FAILED = "rule-failed"
+    # Sync.
+    CURSOR_EXPIRED = "cursor-expired"
+    DEVICE_FORKED = "device-forked"
+    EVENTS_UNAVAILABLE = "events-unavailable"
+    # The service.
+    OVERLOADED = "overloaded"
+    DATABASE_UNAVAILABLE = "database-unavailable"
+    SHUTTING_DOWN = "shutting-down"
+    INTERNAL = "internal"
+
+
+class SynclineError(Exception):
+    """An expected error: a code, one sentence that says what to do, and members for the caller.
+
+    `extensions` become members of the problem document (RFC 9457 §3.2), so that nothing the
+    caller needs for its next step is lost.
+    """
+
+    def __init__(self, code: Code, detail: str, **extensions: Any) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+        self.extensions = extensions

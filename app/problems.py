@@ -1,0 +1,114 @@
+"""Codes as problem documents (RFC 9457): the one table from code to HTTP status."""
+
+from typing import Any
+
+import msgspec
+
+from app.errors import Code, SynclineError
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "https://syncline.dev/errors#"
+RETRY_AFTER_S = 1
+
+STATUS: dict[Code, int] = {
+    Code.MALFORMED_JSON: 400,
+    Code.INVALID_REQUEST: 400,
+    Code.INVALID_KEY: 400,
+    Code.MALFORMED_CURSOR: 400,
+    Code.BODY_TOO_LARGE: 413,
+    Code.TOKEN_MISSING: 401,
+    Code.TOKEN_INVALID: 401,
+    Code.TOKEN_EXPIRED: 401,
+    Code.KEYS_UNAVAILABLE: 503,
+    Code.NOT_FOUND: 404,
+    Code.METHOD_NOT_ALLOWED: 405,
+    Code.DOCUMENT_NOT_FOUND: 404,
+    Code.DOCUMENT_DELETED: 410,
+    Code.REVISION_NOT_FOUND: 404,
+    Code.REVISION_DELETED: 409,
+    Code.INVALID_VALUE: 422,
+    Code.WRONG_TYPE: 422,
+    Code.INVALID_OPERATION: 422,
+    Code.DOCUMENT_TOO_LARGE: 413,
+    Code.TOO_MANY_DOCUMENTS: 422,
+    Code.ID_REQUIRED: 422,
+    Code.ID_REUSED: 422,
+    Code.DEVICE_REQUIRED: 422,
+    Code.BASE_UNKNOWN: 409,
+    Code.CONFLICT: 409,
+    Code.PRECONDITION_FAILED: 412,
+    Code.RULE_FAILED: 422,
+    Code.CURSOR_EXPIRED: 410,
+    Code.DEVICE_FORKED: 409,
+    Code.EVENTS_UNAVAILABLE: 422,
+    Code.OVERLOADED: 503,
+    Code.DATABASE_UNAVAILABLE: 503,
+    Code.SHUTTING_DOWN: 503,
+    Code.INTERNAL: 500,
+}
+
+TITLE: dict[Code, str] = {
+    Code.MALFORMED_JSON: "The body is not JSON",
+    Code.INVALID_REQUEST: "The request has a wrong field",
+    Code.INVALID_KEY: "The document key is not allowed",
+    Code.MALFORMED_CURSOR: "The cursor was not made by this service",
+    Code.BODY_TOO_LARGE: "The body is too large",
+    Code.TOKEN_MISSING: "A token is needed",
+    Code.TOKEN_INVALID: "The token is not valid here",
+    Code.TOKEN_EXPIRED: "The token has expired",
+    Code.KEYS_UNAVAILABLE: "The keys that check tokens cannot be fetched",
+    Code.NOT_FOUND: "There is nothing at this address",
+    Code.METHOD_NOT_ALLOWED: "This address does not take that method",
+    Code.DOCUMENT_NOT_FOUND: "The document does not exist",
+    Code.DOCUMENT_DELETED: "The document was deleted",
+    Code.REVISION_NOT_FOUND: "The revision is not kept",
+    Code.REVISION_DELETED: "The revision is a deletion",
+    Code.INVALID_VALUE: "The value is not allowed in any document",
+    Code.WRONG_TYPE: "The value does not fit the document's merge rule",
+    Code.INVALID_OPERATION: "The operation cannot be applied",
+    Code.DOCUMENT_TOO_LARGE: "The document is too large",
+    Code.TOO_MANY_DOCUMENTS: "The account has too many documents",
+    Code.ID_REQUIRED: "The mutation needs an id",
+    Code.ID_REUSED: "The id belongs to another mutation",
+    Code.DEVICE_REQUIRED: "The device is needed to count",
+    Code.BASE_UNKNOWN: "The base of the write is not known",
+    Code.CONFLICT: "Somebody else changed the document",
+    Code.PRECONDITION_FAILED: "The document is at another version",
+    Code.RULE_FAILED: "The document's merge rule failed",
+    Code.CURSOR_EXPIRED: "The cursor is from before a restore",
+    Code.DEVICE_FORKED: "Two local stores use one device id",
+    Code.EVENTS_UNAVAILABLE: "This service keeps no events",
+    Code.OVERLOADED: "The service has too much to do",
+    Code.DATABASE_UNAVAILABLE: "The database cannot be reached",
+    Code.SHUTTING_DOWN: "The service is stopping",
+    Code.INTERNAL: "The service failed",
+}
+
+
+def problem(error: SynclineError) -> dict[str, Any]:
+    """The problem document of an error; a rejected mutation in a sync carries the same."""
+    return {
+        "type": TYPE_PREFIX + error.code,
+        "title": TITLE[error.code],
+        "status": STATUS[error.code],
+        "detail": error.detail,
+        "code": str(error.code),
+        **error.extensions,
+    }
+
+
+def headers(error: SynclineError) -> dict[str, str]:
+    """The response headers that belong to an error beside its body."""
+    status = STATUS[error.code]
+    if status == 503:
+        return {"Retry-After": str(RETRY_AFTER_S)}
+    if status == 401:
+        challenge = 'Bearer realm="syncline"'
+        if error.code is not Code.TOKEN_MISSING:
+            challenge += ', error="invalid_token"'
+        return {"WWW-Authenticate": challenge}
+    return {}
+
+
+def render(error: SynclineError) -> bytes:
+    return msgspec.json.encode(problem(error))

@@ -1,0 +1,101 @@
+"""What an operator can set: environment variables, read once, checked at start, then frozen."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+PREFIX = "SYNCLINE_"
+
+
+class SettingsError(Exception):
+    """A variable holds something that Syncline cannot use."""
+
+
+def _text(meaning: str) -> Meta:
+    return Meta(description=meaning)
+
+
+def _limit(meaning: str, minimum: int = 1) -> Meta:
+    return Meta(description=meaning, ge=minimum)
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Each field is the variable SYNCLINE_<FIELD>; its meaning, unit and default stand here."""
+
+    database_url: Annotated[
+        str | None, _text("PostgreSQL 15 to 18; none: an embedded one in the data directory")
+    ] = None
+    data_dir: Annotated[str, _text("Embedded database and development secret")] = "./.syncline"
+    host: Annotated[str, _text("Address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(description="Port to listen on; 0: any free one", ge=0, le=65535)] = (
+        8080
+    )
+    workers: Annotated[int, _limit("Processes on this machine")] = 1
+    rules: Annotated[
+        str | None, _text("Python module or file that registers the app's merge rules")
+    ] = None
+
+    jwt_secret: Annotated[
+        str | None, _text("Secret of HS256 tokens, 32 bytes or more; none: a development secret")
+    ] = None
+    jwks_url: Annotated[
+        str | None, _text("Where the public keys of RS256, ES256 and EdDSA tokens are")
+    ] = None
+    jwt_audience: Annotated[str | None, _text("Audience that a token must name")] = None
+    jwt_issuer: Annotated[str | None, _text("Issuer that a token must name")] = None
+
+    pool_size: Annotated[int, _limit("Database connections of one process")] = 10
+    write_lanes: Annotated[int, _limit("Batches that one process commits at once")] = 2
+    queue_limit: Annotated[int, _limit("Writes that may wait in one process; more get 503")] = 4096
+    batch_limit: Annotated[int, _limit("Mutations in one transaction, at most")] = 512
+    statement_timeout_ms: Annotated[int, _limit("Time for one database statement")] = 10_000
+    drain_s: Annotated[
+        float, Meta(description="Seconds of /readyz 503 before listening ends at a stop", ge=0)
+    ] = 0.0
+
+    max_body_bytes: Annotated[int, _limit("Size of a request body")] = 8 * 1024 * 1024
+    max_document_bytes: Annotated[int, _limit("Size of a document")] = 256 * 1024
+    max_document_keys: Annotated[int, _limit("Object keys in a document, all levels")] = 10_000
+    max_documents: Annotated[int, _limit("Documents of one account")] = 10_000
+    max_mutations: Annotated[int, _limit("Mutations in one sync")] = 500
+    max_operations: Annotated[int, _limit("Operations in one PATCH")] = 500
+    max_changes: Annotated[int, _limit("Changes in one answer of a sync")] = 500
+    history: Annotated[int, _limit("Revisions kept of each document")] = 32
+    mutation_days: Annotated[int, _limit("Days for which the id of a mutation is remembered")] = 90
+
+    @property
+    def data_path(self) -> Path:
+        return Path(self.data_dir).expanduser().absolute()
+
+
+def variable(field: str) -> str:
+    return PREFIX + field.upper()
+
+
+def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from SYNCLINE_ variables; raises SettingsError naming the variable at fault."""
+    fields = {field.name: field for field in msgspec.structs.fields(Settings)}
+    given = {
+        name: environment[variable(name)]
+        for name in fields
+        if environment.get(variable(name), "") != ""
+    }
+    known = {variable(name) for name in fields}
+    strange = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+    if strange:
+        raise SettingsError(
+            f"{strange[0]} is not a setting of Syncline; `syncline config` lists them all."
+        )
+    try:
+        settings = msgspec.convert(given, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$.")
+        name = variable(path.rstrip("`")) if path else "a variable"
+        raise SettingsError(f"{name}: {message[0].lower()}{message[1:]}.") from error
+    if settings.jwt_secret is not None and len(settings.jwt_secret.encode()) < 32:
+        raise SettingsError("SYNCLINE_JWT_SECRET: a secret needs 32 bytes or more.")
+    return settings

@@ -1,0 +1,158 @@
+"""Canonical JSON: one byte string for one value, and the limits of what a document may hold.
+
+Canonical: no white space, keys sorted by their UTF-8 bytes, no NaN or infinity, no -0.0, no
+`\\u0000`, integers within ±(2^53 - 1), at most 32 levels of arrays and objects. Values are
+compared by these bytes and never with `==`, to which True, 1 and 1.0 are one value.
+"""
+
+import json
+import re
+from typing import Any
+
+import msgspec
+
+from merge_rules.refusal import NotCanonical, NotJson, Path
+
+MAX_DEPTH = 32
+MAX_INTEGER = 2**53 - 1
+
+_encoder = msgspec.json.Encoder(order="sorted")
+_decoder = msgspec.json.Decoder()
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKET = re.compile(rb"[\[\]{}]")
+_LONG_NUMBER = re.compile(rb"\d{16}")
+
+
+def encode(value: Any) -> bytes:
+    """The canonical bytes of a value that `parse` or `check` has let through."""
+    return _encoder.encode(value)
+
+
+def decode(data: bytes) -> Any:
+    """The value of canonical bytes; for outside input use `parse`."""
+    return _decoder.decode(data)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two values have the same canonical bytes."""
+    kind = type(a)
+    if kind is not type(b):
+        return False
+    if kind is str or kind is int or kind is bool or a is None:
+        return bool(a == b)
+    return encode(a) == encode(b)
+
+
+def depth(data: bytes) -> int:
+    """Levels of arrays and objects in JSON text, found without recursion."""
+    if data.count(b"[") + data.count(b"{") == 0:
+        return 0
+    deepest = level = 0
+    for bracket in _BRACKET.findall(_STRING.sub(b"", data)):
+        if bracket in b"[{":
+            level += 1
+            deepest = max(deepest, level)
+        else:
+            level -= 1
+    return deepest
+
+
+def too_deep(data: bytes, limit: int) -> bool:
+    """Whether JSON text has more levels than the limit; most text is cleared by counting."""
+    return data.count(b"[") + data.count(b"{") > limit and depth(data) > limit
+
+
+def parse(data: bytes, max_keys: int | None = None) -> tuple[Any, bytes]:
+    """The value of JSON text from outside, and its canonical bytes.
+
+    Raises NotJson, or NotCanonical with the path at fault. -0.0 is read as 0.0. Whatever
+    hides from the cheap scans over the bytes is only ever sent to the full walk, never let
+    through.
+    """
+    if too_deep(data, MAX_DEPTH):
+        raise NotCanonical((), f"it is nested deeper than {MAX_DEPTH} levels")
+    try:
+        value = _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise NotJson((), f"it is not JSON: {error}") from error
+    canonical = _encoder.encode(value)
+    if b"-0.0" in canonical:
+        value = _without_negative_zero(value)
+        canonical = _encoder.encode(value)
+    if data.count(b'"') != canonical.count(b'"') or b"\\u0022" in data:
+        _refuse_duplicate_keys(data)
+    if _LONG_NUMBER.search(canonical) or b"\\u0000" in canonical:
+        check(value)
+    if max_keys is not None and canonical.count(b'":') > max_keys and _keys(value) > max_keys:
+        raise NotCanonical((), f"it has more than {max_keys} object keys")
+    return value, canonical
+
+
+def check(value: Any, path: Path = ()) -> None:
+    """Raises NotCanonical, with the path at fault, if no document may hold the value."""
+    if len(path) > MAX_DEPTH or (len(path) == MAX_DEPTH and isinstance(value, (dict, list))):
+        raise NotCanonical((), f"it is nested deeper than {MAX_DEPTH} levels")
+    match value:
+        case bool() | None:
+            return
+        case int():
+            if not -MAX_INTEGER <= value <= MAX_INTEGER:
+                raise NotCanonical(path, "integers must lie within ±(2^53 - 1)")
+        case float():
+            if value != value or value in (float("inf"), float("-inf")):
+                raise NotCanonical(path, "NaN and infinity are not JSON")
+            if value == 0 and str(value).startswith("-"):
+                raise NotCanonical(path, "-0.0 is not canonical")
+        case str():
+            _check_text(value, path)
+        case list() | tuple():
+            for index, item in enumerate(value):
+                check(item, (*path, str(index)))
+        case dict():
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    raise NotCanonical(path, "object keys must be strings")
+                _check_text(key, path)
+                check(item, (*path, key))
+        case _:
+            raise NotCanonical(path, f"{type(value).__name__} is not a JSON type")
+
+
+def _check_text(text: str, path: Path) -> None:
+    if "\0" in text:
+        raise NotCanonical(path, "strings must not contain \\u0000")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise NotCanonical(path, "strings must not contain lone surrogates") from error
+
+
+def _keys(value: Any) -> int:
+    if isinstance(value, dict):
+        return len(value) + sum(map(_keys, value.values()))
+    if isinstance(value, list):
+        return sum(map(_keys, value))
+    return 0
+
+
+def _without_negative_zero(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_negative_zero(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_negative_zero(item) for item in value]
+    return 0.0 if isinstance(value, float) and value == 0 else value
+
+
+def _refuse_duplicate_keys(data: bytes) -> None:
+    """A decoder keeps the last of two equal keys in silence; the other would be lost."""
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(items)
+        if len(result) != len(items):
+            names = [key for key, _ in items]
+            twice = next(key for key in names if names.count(key) > 1)
+            raise NotCanonical((), f"the object key {twice!r} stands twice")
+        return result
+
+    json.loads(data, object_pairs_hook=pairs)

@@ -1,0 +1,330 @@
+"""Sets and maps: union, causal_set, map_of."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from merge_rules.canonical import decode, encode
+from merge_rules.refusal import Path, WrongType
+from merge_rules.rule import ABSENT, Operation, Rule, State
+from merge_rules.sidecar import Packed, Sidecar
+from merge_rules.stamp import Stamp
+
+
+def _text(item: Any) -> str:
+    return encode(item).decode()
+
+
+def _check_array(value: Any, path: Path, name: str) -> None:
+    if not isinstance(value, list):
+        raise WrongType(path, f"a {name} takes an array")
+
+
+def _check_object(value: Any, path: Path) -> None:
+    if not isinstance(value, dict):
+        raise WrongType(path, "a map takes an object")
+
+
+def _present(length: int) -> bool:
+    return length % 2 == 1
+
+
+class Union(Rule):
+    """A set that only grows. State: the items, each once, in the order of their bytes."""
+
+    name = "union"
+    bottom: State = []  # noqa: RUF012 - states are never mutated
+
+    def check(self, value: Any, path: Path = ()) -> None:
+        _check_array(value, path, self.name)
+
+    def delta(self, base: State, value: Any, stamp: Stamp) -> State:
+        held = {_text(item) for item in base}
+        new = {_text(item): item for item in value}
+        return [new[text] for text in sorted(new) if text not in held]
+
+    def join(self, a: State, b: State) -> State:
+        if not a or not b:
+            return a or b
+        items = {_text(item): item for item in (*a, *b)}
+        return [items[text] for text in sorted(items)]
+
+    def value(self, state: State) -> Any:
+        return state
+
+    def operate(self, state: State, operation: Operation, path: Path, stamp: Stamp) -> State:
+        if operation.op == "add" and not path:
+            return self.delta(state, [operation.value], stamp)
+        return super().operate(state, operation, path, stamp)
+
+
+class CausalSet(Rule):
+    """A set with removal (a causal-length set, Yu & Rostad, PaPoC 2020).
+
+    State: {canonical text of the item: length}. An odd length is present, an even one removed;
+    every change by a device that saw a length adds one to it, and the greater length wins.
+    """
+
+    name = "causal_set"
+    bottom: State = {}  # noqa: RUF012 - states are never mutated
+    needs_base = True
+
+    def check(self, value: Any, path: Path = ()) -> None:
+        _check_array(value, path, self.name)
+
+    def delta(self, base: State, value: Any, stamp: Stamp) -> State:
+        wanted = {_text(item) for item in value}
+        held = {text for text, length in base.items() if _present(length)}
+        return {text: base.get(text, 0) + 1 for text in wanted ^ held}
+
+    def join(self, a: State, b: State) -> State:
+        if not a or not b:
+            return a or b
+        return {text: max(a.get(text, 0), b.get(text, 0)) for text in {**a, **b}}
+
+    def value(self, state: State) -> Any:
+        return [decode(text.encode()) for text in sorted(state) if _present(state[text])]
+
+    def operate(self, state: State, operation: Operation, path: Path, stamp: Stamp) -> State:
+        if operation.op in ("add", "remove") and not path:
+            text = _text(operation.value)
+            length = state.get(text, 0)
+            changes = _present(length) != (operation.op == "add")
+            return {text: length + 1} if changes else self.bottom
+        return super().operate(state, operation, path, stamp)
+
+    def reconstruct(self, value: Any, current: State, device: str) -> State:
+        seen = set() if value is ABSENT else {_text(item) for item in value}
+        return {
+            text: _seen_length((current or {}).get(text, 0), text in seen)
+            for text in {*seen, *(current or {})}
+        }
+
+    def pack(self, state: State, sidecar: Sidecar) -> Packed:
+        return {text: length for text, length in state.items() if length != 1} or None
+
+    def unpack(self, value: Any, packed: Packed, sidecar: Sidecar) -> State:
+        held = [] if value is ABSENT else value
+        return {_text(item): 1 for item in held} | (packed or {})
+
+
+def _seen_length(length: int, present: bool) -> int:
+    """The last length at which an item now at `length` was present, or was not."""
+    if _present(length) == present:
+        return length
+    return length - 1 if length else 1
+
+
+class MapOf(Rule):
+    """One rule for the value at every key; a key that a write leaves out is unchanged."""
+
+    name = "map_of"
+    bottom: State = {}  # noqa: RUF012 - states are never mutated
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        self.needs_base = rule.needs_base_inside
+
+    def check(self, value: Any, path: Path = ()) -> None:
+        _check_object(value, path)
+        for key, item in value.items():
+            self.rule.check(item, (*path, key))
+
+    def delta(self, base: State, value: Any, stamp: Stamp) -> State:
+        changed = {}
+        for key, item in value.items():
+            below = base.get(key, self.rule.bottom)
+            delta = self.rule.delta(below, item, stamp)
+            if delta != self.rule.bottom or key not in base:
+                changed[key] = delta
+        return changed
+
+    def join(self, a: State, b: State) -> State:
+        if not a or not b:
+            return a or b
+        joined = dict(a)
+        for key, state in b.items():
+            joined[key] = self.rule.join(a[key], state) if key in a else state
+        return joined
+
+    def value(self, state: State) -> Any:
+        values = {key: self.rule.value(child) for key, child in state.items()}
+        return {key: item for key, item in values.items() if item is not ABSENT}
+
+    def operate(self, state: State, operation: Operation, path: Path, stamp: Stamp) -> State:
+        if not path:
+            return super().operate(state, operation, path, stamp)
+        key = path[0]
+        delta = self.rule.operate(state.get(key, self.rule.bottom), operation, path[1:], stamp)
+        if delta == self.rule.bottom and (key in state or self.rule.value(delta) is ABSENT):
+            return self.bottom
+        return {key: delta}
+
+    def adopt(self, value: Any, stamp: Stamp) -> State:
+        return {key: self.rule.adopt(item, stamp) for key, item in value.items()}
+
+    def reconstruct(self, value: Any, current: State, device: str) -> State:
+        seen = {} if value is ABSENT else value
+        held = current or self.bottom
+        return {
+            key: self.rule.reconstruct(
+                seen.get(key, ABSENT), held.get(key, self.rule.bottom), device
+            )
+            for key in {**seen, **held}
+        }
+
+    def stamps(self, state: State) -> Iterator[Stamp]:
+        for child in state.values():
+            yield from self.rule.stamps(child)
+
+    def pack(self, state: State, sidecar: Sidecar) -> Packed:
+        packed = {key: self.rule.pack(child, sidecar) for key, child in state.items()}
+        return {key: item for key, item in packed.items() if item is not None} or None
+
+    def unpack(self, value: Any, packed: Packed, sidecar: Sidecar) -> State:
+        held = {} if value is ABSENT else value
+        extra = packed or {}
+        return {
+            key: self.rule.unpack(held.get(key, ABSENT), extra.get(key), sidecar)
+            for key in {**held, **extra}
+        }
+
+    def child(self, token: str) -> Rule | None:
+        return self.rule
+
+    def describe(self) -> str:
+        return f"map_of({self.rule.describe()})"
+
+
+class RemovableMapOf(Rule):
+    """A map whose keys can be removed: each key is an item of a causal set, with a child.
+
+    State: {key: (length, child)}. Greater length wins; at equal lengths the children join.
+    A key that the base had and the write has not is removed, and comes back afresh.
+    """
+
+    name = "map_of"
+    bottom: State = {}  # noqa: RUF012 - states are never mutated
+    needs_base = True
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+
+    def check(self, value: Any, path: Path = ()) -> None:
+        _check_object(value, path)
+        for key, item in value.items():
+            self.rule.check(item, (*path, key))
+
+    def delta(self, base: State, value: Any, stamp: Stamp) -> State:
+        changed = {}
+        for key, item in value.items():
+            entry = self._write(base, key, self.rule.delta, item, stamp)
+            if entry is not None:
+                changed[key] = entry
+        for key, (length, _) in base.items():
+            if _present(length) and key not in value:
+                changed[key] = (length + 1, self.rule.bottom)
+        return changed
+
+    def _write(self, base: State, key: str, write: Any, *arguments: Any) -> State:
+        """The entry that a write to the child at `key` makes; None if it changes nothing."""
+        length, child = base.get(key, (0, self.rule.bottom))
+        if not _present(length):
+            child = write(self.rule.bottom, *arguments)
+            return None if self.rule.value(child) is ABSENT else (length + 1, child)
+        delta = write(child, *arguments)
+        return None if delta == self.rule.bottom else (length, delta)
+
+    def join(self, a: State, b: State) -> State:
+        if not a or not b:
+            return a or b
+        joined = dict(a)
+        for key, (length, child) in b.items():
+            held_length, held_child = a.get(key, (0, None))
+            if length > held_length:
+                joined[key] = (length, child)
+            elif length == held_length:
+                joined[key] = (length, self.rule.join(held_child, child))
+        return joined
+
+    def value(self, state: State) -> Any:
+        values = {
+            key: self.rule.value(child)
+            for key, (length, child) in state.items()
+            if _present(length)
+        }
+        return {key: item for key, item in values.items() if item is not ABSENT}
+
+    def operate(self, state: State, operation: Operation, path: Path, stamp: Stamp) -> State:
+        if not path:
+            if operation.op == "remove" and isinstance(operation.value, str):
+                return self._remove(state, operation.value)
+            return super().operate(state, operation, path, stamp)
+        key, rest = path[0], path[1:]
+        if operation.op == "unset" and not rest:
+            return self._remove(state, key)
+        entry = self._write(state, key, self.rule.operate, operation, rest, stamp)
+        return self.bottom if entry is None else {key: entry}
+
+    def _remove(self, state: State, key: str) -> State:
+        length, _ = state.get(key, (0, None))
+        return {key: (length + 1, self.rule.bottom)} if _present(length) else self.bottom
+
+    def adopt(self, value: Any, stamp: Stamp) -> State:
+        return {key: (1, self.rule.adopt(item, stamp)) for key, item in value.items()}
+
+    def reconstruct(self, value: Any, current: State, device: str) -> State:
+        seen = {} if value is ABSENT else value
+        state = {}
+        for key in {**seen, **(current or {})}:
+            held_length, child = (current or {}).get(key, (0, self.rule.bottom))
+            length = _seen_length(held_length, key in seen)
+            if length != held_length:
+                child = self.rule.bottom
+            if key in seen:
+                child = self.rule.reconstruct(seen[key], child, device)
+            state[key] = (length, child)
+        return state
+
+    def stamps(self, state: State) -> Iterator[Stamp]:
+        for _, child in state.values():
+            yield from self.rule.stamps(child)
+
+    def pack(self, state: State, sidecar: Sidecar) -> Packed:
+        packed: dict[str, Packed] = {}
+        for key, (length, child) in state.items():
+            below = self.rule.pack(child, sidecar)
+            if not _present(length):
+                packed[key] = length
+            elif length != 1 or below is not None:
+                packed[key] = [length, below]
+        return packed or None
+
+    def unpack(self, value: Any, packed: Packed, sidecar: Sidecar) -> State:
+        held = {} if value is ABSENT else value
+        state: dict[str, Any] = {}
+        extras = packed or {}
+        for key in {**held, **extras}:
+            extra = extras.get(key, [1, None])
+            if isinstance(extra, int):
+                state[key] = (extra, self.rule.bottom)
+            else:
+                child = self.rule.unpack(held.get(key, ABSENT), extra[1], sidecar)
+                state[key] = (extra[0], child)
+        return state
+
+    def child(self, token: str) -> Rule | None:
+        return self.rule
+
+    def describe(self) -> str:
+        return f"map_of({self.rule.describe()}, removable=True)"
+
+
+union = Union()
+causal_set = CausalSet()
+
+
+def map_of(rule: Rule, *, removable: bool = False) -> Rule:
+    """A map with one rule for all its values; `removable`: leaving a key out removes it."""
+    if rule.name == "strict":
+        raise ValueError("strict applies to a whole document; it cannot stand inside map_of")
+    return RemovableMapOf(rule) if removable else MapOf(rule)

@@ -1,0 +1,86 @@
+"""A number that every device adds to: no increment is lost, none counts twice."""
+
+from typing import Any
+
+from merge_rules.canonical import MAX_INTEGER
+from merge_rules.refusal import DeviceRequired, Path, WrongType
+from merge_rules.rule import ABSENT, Operation, Rule, State
+from merge_rules.sidecar import Packed, Sidecar
+from merge_rules.stamp import Stamp
+
+UNKNOWN_DEVICE = ""
+"""The entry of whatever was counted before this state was kept; no device has this name."""
+
+
+class Counter(Rule):
+    """A PN-counter with one entry a device (Shapiro et al. 2011, specification 7).
+
+    State: {device: (writes, sum)}. Only the device itself writes its entry, so the entry with
+    more writes is the newer one. The value is held within the integers that JSON can carry.
+    """
+
+    name = "counter"
+    bottom: State = {}  # noqa: RUF012 - states are never mutated
+    needs_base = True
+
+    def check(self, value: Any, path: Path = ()) -> None:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise WrongType(path, "a counter takes an integer")
+
+    def delta(self, base: State, value: Any, stamp: Stamp) -> State:
+        return self._add(base, value - self.value(base), stamp[2], ())
+
+    def _add(self, base: State, amount: int, device: str, path: Path) -> State:
+        if amount == 0:
+            return self.bottom
+        if device == UNKNOWN_DEVICE:
+            raise DeviceRequired(path, "a counter counts per device: send `device`")
+        writes, total = base.get(device, (0, 0))
+        if abs(total + amount) > MAX_INTEGER:
+            raise WrongType(path, "the count is too large for a JSON number")
+        return {device: (writes + 1, total + amount)}
+
+    def join(self, a: State, b: State) -> State:
+        if not a or not b:
+            return a or b
+        return {device: max(a.get(device, (0, 0)), b.get(device, (0, 0))) for device in {**a, **b}}
+
+    def value(self, state: State) -> Any:
+        total = sum(entry[1] for entry in state.values())
+        return max(-MAX_INTEGER, min(total, MAX_INTEGER))
+
+    def operate(self, state: State, operation: Operation, path: Path, stamp: Stamp) -> State:
+        if operation.op == "increment" and not path:
+            self.check(operation.value, operation.path)
+            return self._add(state, operation.value, stamp[2], operation.path)
+        return super().operate(state, operation, path, stamp)
+
+    def adopt(self, value: Any, stamp: Stamp) -> State:
+        return {UNKNOWN_DEVICE: (1, value)} if value else self.bottom
+
+    def reconstruct(self, value: Any, current: State, device: str) -> State:
+        """The device knows its own entry; the rest of what it saw was counted by others."""
+        seen = 0 if value is ABSENT else value
+        own = (current or self.bottom).get(device, (0, 0))
+        return {device: own, UNKNOWN_DEVICE: (0, seen - own[1])}
+
+    def pack(self, state: State, sidecar: Sidecar) -> Packed:
+        """[device, writes, sum, …]; of a single device the sum is the value and left out."""
+        packed: list[int] = []
+        for device in sorted(state):
+            packed += (sidecar.pack_device(device), *state[device])
+        if len(packed) == 3:
+            packed.pop()
+        return packed or None
+
+    def unpack(self, value: Any, packed: Packed, sidecar: Sidecar) -> State:
+        if packed is None:
+            return self.bottom
+        entries = [*packed, value] if len(packed) == 2 else packed
+        return {
+            sidecar.unpack_device(entries[i]): (entries[i + 1], entries[i + 2])
+            for i in range(0, len(entries), 3)
+        }
+
+
+counter = Counter()

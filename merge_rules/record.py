@@ -1,0 +1,114 @@
+"""An object whose fields each have a rule of their own."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from merge_rules.refusal import Path, WrongType
+from merge_rules.register import LastWriteWins, last_write_wins
+from merge_rules.rule import ABSENT, Operation, Rule, State
+from merge_rules.sidecar import Packed, Sidecar
+from merge_rules.stamp import Stamp
+
+
+class Record(Rule):
+    """A rule a field, and a default for every other one. State: {field: its state}.
+
+    A field that a write leaves out is unchanged, since an old version of an app drops the
+    fields that it does not know. Fields under last write wins are removed by `unset`.
+    """
+
+    name = "record"
+    bottom: State = {}  # noqa: RUF012 - states are never mutated
+
+    def __init__(self, fields: Mapping[str, Rule], default: Rule) -> None:
+        self.fields = dict(fields)
+        self.default = default
+        self.needs_base = any(rule.needs_base_inside for rule in (*self.fields.values(), default))
+
+    def child(self, token: str) -> Rule:
+        return self.fields.get(token, self.default)
+
+    def check(self, value: Any, path: Path = ()) -> None:
+        if not isinstance(value, dict):
+            raise WrongType(path, "a record takes an object")
+        for name, item in value.items():
+            self.child(name).check(item, (*path, name))
+
+    def delta(self, base: State, value: Any, stamp: Stamp) -> State:
+        changed = {}
+        for name, item in value.items():
+            rule = self.child(name)
+            delta = rule.delta(base.get(name, rule.bottom), item, stamp)
+            if delta != rule.bottom or name not in base:
+                changed[name] = delta
+        return changed
+
+    def join(self, a: State, b: State) -> State:
+        if not a or not b:
+            return a or b
+        joined = dict(a)
+        for name, state in b.items():
+            joined[name] = self.child(name).join(a[name], state) if name in a else state
+        return joined
+
+    def value(self, state: State) -> Any:
+        values = {name: self.child(name).value(child) for name, child in state.items()}
+        return {name: item for name, item in values.items() if item is not ABSENT}
+
+    def operate(self, state: State, operation: Operation, path: Path, stamp: Stamp) -> State:
+        if not path:
+            return super().operate(state, operation, path, stamp)
+        name, rest = path[0], path[1:]
+        rule = self.child(name)
+        if operation.op == "unset" and not rest and not isinstance(rule, LastWriteWins):
+            raise self.refuse(
+                operation, f"{name!r} is a {rule.describe()} and cannot be taken away"
+            )
+        held = state.get(name, rule.bottom)
+        delta = rule.operate(held, operation, rest, stamp)
+        if delta == rule.bottom and (name in state or rule.value(delta) is ABSENT):
+            return self.bottom
+        return {name: delta}
+
+    def adopt(self, value: Any, stamp: Stamp) -> State:
+        return {name: self.child(name).adopt(item, stamp) for name, item in value.items()}
+
+    def reconstruct(self, value: Any, current: State, device: str) -> State:
+        seen = {} if value is ABSENT else value
+        held = current or self.bottom
+        state = {}
+        for name in {**seen, **held}:
+            rule = self.child(name)
+            below = held.get(name, rule.bottom)
+            state[name] = rule.reconstruct(seen.get(name, ABSENT), below, device)
+        return state
+
+    def stamps(self, state: State) -> Iterator[Stamp]:
+        for name, child in state.items():
+            yield from self.child(name).stamps(child)
+
+    def pack(self, state: State, sidecar: Sidecar) -> Packed:
+        packed = {name: self.child(name).pack(child, sidecar) for name, child in state.items()}
+        return {name: item for name, item in packed.items() if item is not None} or None
+
+    def unpack(self, value: Any, packed: Packed, sidecar: Sidecar) -> State:
+        held = {} if value is ABSENT else value
+        extra = packed or {}
+        return {
+            name: self.child(name).unpack(held.get(name, ABSENT), extra.get(name), sidecar)
+            for name in {**held, **extra}
+        }
+
+    def describe(self) -> str:
+        fields = [f"{name}={self.fields[name].describe()}" for name in sorted(self.fields)]
+        return f"record({', '.join((*fields, '*=' + self.default.describe()))})"
+
+
+def record(fields: Mapping[str, Rule], default: Rule = last_write_wins) -> Record:
+    """An object with a rule for each named field and `default` for all others."""
+    for name, rule in (*fields.items(), ("*", default)):
+        if rule.name == "strict":
+            raise ValueError(
+                f"strict applies to a whole document; it cannot be the rule of field {name!r}"
+            )
+    return Record(fields, default)

@@ -1,0 +1,130 @@
+"""What a rule is: a small state-based CRDT over a JSON value.
+
+The states of a rule form a join semilattice (Shapiro et al., "A comprehensive study of
+Convergent and Commutative Replicated Data Types", 2011). A write contributes a *delta*, the
+least state that carries what the device changed (Almeida et al., "Delta State Replicated Data
+Types", 2018); a delta equal to `bottom` changes nothing.
+
+States are plain JSON-like values, shared and never mutated.
+"""
+
+from collections.abc import Iterator
+from enum import Enum
+from hashlib import blake2b
+from typing import Any, Final, Literal, NamedTuple
+
+from merge_rules.refusal import OperationRefused, Path
+from merge_rules.sidecar import Packed, Sidecar
+from merge_rules.stamp import ZERO, Stamp
+
+State = Any
+"""The state of a rule; its shape is the rule's own."""
+
+
+class Absent(Enum):
+    ABSENT = "absent"
+
+
+ABSENT: Final = Absent.ABSENT
+"""Stands where there is no value, since null is a value."""
+
+OperationName = Literal["set", "unset", "increment", "maximum", "minimum", "add", "remove", "reset"]
+
+
+class Operation(NamedTuple):
+    """One step of a PATCH: what to do, where, and with which operand (ABSENT: none)."""
+
+    op: OperationName
+    path: Path
+    value: Any = ABSENT
+
+
+class Rule:
+    """A merge rule. Subclasses are immutable and compare by what they describe."""
+
+    name: str
+    bottom: State = None
+    needs_base = False
+    """Whether a write to a whole document needs to know the base that the device edited."""
+
+    @property
+    def needs_base_inside(self) -> bool:
+        """The same for a value inside a record or map, which a write may leave as it was."""
+        return self.needs_base
+
+    def check(self, value: Any, path: Path = ()) -> None:
+        """Raises WrongType, with the path at fault, if the rule cannot merge the value."""
+
+    def delta(self, base: State, value: Any, stamp: Stamp) -> State:
+        """What a device changed that saw `base` and wrote `value`; bottom if nothing.
+
+        Raises DeviceRequired where the rule counts per device and the stamp names none.
+        """
+        raise NotImplementedError
+
+    def advance(self, base: State, value: Any, stamp: Stamp) -> State:
+        """The base with the device's change: never below the base, equal if nothing changed."""
+        return self.join(base, self.delta(base, value, stamp))
+
+    def join(self, a: State, b: State) -> State:
+        """The least upper bound: commutative, associative, idempotent; never raises."""
+        raise NotImplementedError
+
+    def value(self, state: State) -> Any:
+        """The plain JSON that the app sees, or ABSENT where nothing was written yet."""
+        raise NotImplementedError
+
+    def operate(self, state: State, operation: Operation, path: Path, stamp: Stamp) -> State:
+        """The delta of an operation on the current state; `path` is what is left of its path.
+
+        Raises OperationRefused, WrongType or DeviceRequired.
+        """
+        if operation.op == "set" and not path:
+            self.check(operation.value, operation.path)
+            return self.delta(state, operation.value, stamp)
+        raise self.refuse(operation)
+
+    def refuse(self, operation: Operation, why: str = "") -> OperationRefused:
+        reason = f"`{operation.op}` does not apply to {self.name}"
+        return OperationRefused(operation.path, f"{reason}: {why}" if why else reason)
+
+    def adopt(self, value: Any, stamp: Stamp) -> State:
+        """A state for a plain value whose own state is not known: imported, or of another rule."""
+        return self.delta(self.bottom, value, stamp)
+
+    def reconstruct(self, value: Any, current: State, device: str) -> State:
+        """The base that a device saw, from its plain value, when the history is gone.
+
+        It serves `delta` only and is never joined. `current` supplies what a device knows of
+        its own writes and what it must have seen to have seen the value, which is ABSENT
+        where the device saw none.
+        """
+        return self.bottom if value is ABSENT else self.adopt(value, ZERO)
+
+    def stamps(self, state: State) -> Iterator[Stamp]:
+        """Every stamp in the state."""
+        return iter(())
+
+    def pack(self, state: State, sidecar: Sidecar) -> Packed:
+        """What the plain value does not say about the state; None if it says everything."""
+        return None
+
+    def unpack(self, value: Any, packed: Packed, sidecar: Sidecar) -> State:
+        """The state of a plain value and what `pack` made beside it."""
+        return self.bottom if value is ABSENT else value
+
+    def child(self, token: str) -> "Rule | None":
+        """The rule of the value at a key below this one; None if the rule does not look inside."""
+        return None
+
+    def describe(self) -> str:
+        """The rule in the words of its definition; equal text, equal behaviour."""
+        return self.name
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the rule that made a stored state: 8 hexadecimal digits."""
+        return blake2b(self.describe().encode(), digest_size=4).hexdigest()
+
+    def __repr__(self) -> str:
+        return self.describe()
