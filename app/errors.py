@@ -63,3 +63,11 @@ class SynclineError(Exception):
         self.code = code
         self.detail = detail
         self.extensions = extensions
+
+
+def cursor_expired() -> SynclineError:
+    return SynclineError(
+        Code.CURSOR_EXPIRED,
+        "The database was restored. Sync once without a cursor, take every document in the "
+        "answer as it is, forget those that are not in it, and send waiting mutations again.",
+    )

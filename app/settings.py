@@ -64,6 +64,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_mutations: Annotated[int, _limit("Mutations in one sync")] = 500
     max_operations: Annotated[int, _limit("Operations in one PATCH")] = 500
     max_changes: Annotated[int, _limit("Changes in one answer of a sync")] = 500
+    max_answer_bytes: Annotated[int, _limit("Size of the changes in one answer of a sync")] = (
+        8 * 1024 * 1024
+    )
     history: Annotated[int, _limit("Revisions kept of each document")] = 32
     mutation_days: Annotated[int, _limit("Days for which the id of a mutation is remembered")] = 90
 
@@ -84,12 +87,6 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         for name in fields
         if environment.get(variable(name), "") != ""
     }
-    known = {variable(name) for name in fields}
-    strange = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
-    if strange:
-        raise SettingsError(
-            f"{strange[0]} is not a setting of Syncline; `syncline config` lists them all."
-        )
     try:
         settings = msgspec.convert(given, Settings, strict=False)
     except msgspec.ValidationError as error:
@@ -99,3 +96,9 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     if settings.jwt_secret is not None and len(settings.jwt_secret.encode()) < 32:
         raise SettingsError("SYNCLINE_JWT_SECRET: a secret needs 32 bytes or more.")
     return settings
+
+
+def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Variables that look like settings of Syncline and are none; a typo, most likely."""
+    known = {variable(field.name) for field in msgspec.structs.fields(Settings)}
+    return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)

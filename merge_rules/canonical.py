@@ -7,6 +7,7 @@ compared by these bytes and never with `==`, to which True, 1 and 1.0 are one va
 
 import json
 import re
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -18,7 +19,9 @@ MAX_INTEGER = 2**53 - 1
 
 _encoder = msgspec.json.Encoder(order="sorted")
 _decoder = msgspec.json.Decoder()
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# Possessive, and the last quote optional: an unterminated string matches to the end of the text
+# at once, where backtracking would try again from every escaped quote in it.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _BRACKET = re.compile(rb"[\[\]{}]")
 _LONG_NUMBER = re.compile(rb"\d{16}")
 
@@ -83,9 +86,14 @@ def parse(data: bytes, max_keys: int | None = None) -> tuple[Any, bytes]:
         _refuse_duplicate_keys(data)
     if _LONG_NUMBER.search(canonical) or b"\\u0000" in canonical:
         check(value)
-    if max_keys is not None and canonical.count(b'":') > max_keys and _keys(value) > max_keys:
+    if max_keys is not None and too_many_keys(canonical, max_keys):
         raise NotCanonical((), f"it has more than {max_keys} object keys")
     return value, canonical
+
+
+def too_many_keys(data: bytes, limit: int) -> bool:
+    """Whether canonical bytes hold more object keys, on all levels, than the limit."""
+    return data.count(b'":') > limit and _keys(_decoder.decode(data)) > limit
 
 
 def check(value: Any, path: Path = ()) -> None:
@@ -150,8 +158,7 @@ def _refuse_duplicate_keys(data: bytes) -> None:
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(items)
         if len(result) != len(items):
-            names = [key for key, _ in items]
-            twice = next(key for key in names if names.count(key) > 1)
+            ((twice, _),) = Counter(key for key, _ in items).most_common(1)
             raise NotCanonical((), f"the object key {twice!r} stands twice")
         return result
 

@@ -53,7 +53,7 @@ class Union(Rule):
 
     def operate(self, state: State, operation: Operation, path: Path, stamp: Stamp) -> State:
         if operation.op == "add" and not path:
-            return self.delta(state, [operation.value], stamp)
+            return self.delta(state, [operation.operand(levels=1)], stamp)
         return super().operate(state, operation, path, stamp)
 
 
@@ -86,7 +86,7 @@ class CausalSet(Rule):
 
     def operate(self, state: State, operation: Operation, path: Path, stamp: Stamp) -> State:
         if operation.op in ("add", "remove") and not path:
-            text = _text(operation.value)
+            text = _text(operation.operand(levels=1))
             length = state.get(text, 0)
             changes = _present(length) != (operation.op == "add")
             return {text: length + 1} if changes else self.bottom
@@ -100,7 +100,7 @@ class CausalSet(Rule):
         }
 
     def pack(self, state: State, sidecar: Sidecar) -> Packed:
-        return {text: length for text, length in state.items() if length != 1} or None
+        return {text: state[text] for text in sorted(state) if state[text] != 1} or None
 
     def unpack(self, value: Any, packed: Packed, sidecar: Sidecar) -> State:
         held = [] if value is ABSENT else value
@@ -155,7 +155,9 @@ class MapOf(Rule):
             return super().operate(state, operation, path, stamp)
         key = path[0]
         delta = self.rule.operate(state.get(key, self.rule.bottom), operation, path[1:], stamp)
-        if delta == self.rule.bottom and (key in state or self.rule.value(delta) is ABSENT):
+        if delta == self.rule.bottom and (
+            key in state or operation.takes_away or self.rule.value(delta) is ABSENT
+        ):
             return self.bottom
         return {key: delta}
 
@@ -177,7 +179,7 @@ class MapOf(Rule):
             yield from self.rule.stamps(child)
 
     def pack(self, state: State, sidecar: Sidecar) -> Packed:
-        packed = {key: self.rule.pack(child, sidecar) for key, child in state.items()}
+        packed = {key: self.rule.pack(state[key], sidecar) for key in sorted(state)}
         return {key: item for key, item in packed.items() if item is not None} or None
 
     def unpack(self, value: Any, packed: Packed, sidecar: Sidecar) -> State:
@@ -263,7 +265,10 @@ class RemovableMapOf(Rule):
         if operation.op == "unset" and not rest:
             return self._remove(state, key)
         entry = self._write(state, key, self.rule.operate, operation, rest, stamp)
-        return self.bottom if entry is None else {key: entry}
+        made = key not in state or not _present(state[key][0])
+        if entry is None or (made and operation.takes_away):
+            return self.bottom
+        return {key: entry}
 
     def _remove(self, state: State, key: str) -> State:
         length, _ = state.get(key, (0, None))
@@ -291,7 +296,8 @@ class RemovableMapOf(Rule):
 
     def pack(self, state: State, sidecar: Sidecar) -> Packed:
         packed: dict[str, Packed] = {}
-        for key, (length, child) in state.items():
+        for key in sorted(state):
+            length, child = state[key]
             below = self.rule.pack(child, sidecar)
             if not _present(length):
                 packed[key] = length

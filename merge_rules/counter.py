@@ -61,7 +61,7 @@ class Counter(Rule):
     def reconstruct(self, value: Any, current: State, device: str) -> State:
         """The device knows its own entry; the rest of what it saw was counted by others."""
         seen = 0 if value is ABSENT else value
-        own = (current or self.bottom).get(device, (0, 0))
+        own = (current or self.bottom).get(device, (0, 0)) if device != UNKNOWN_DEVICE else (0, 0)
         return {device: own, UNKNOWN_DEVICE: (0, seen - own[1])}
 
     def pack(self, state: State, sidecar: Sidecar) -> Packed:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from merge_rules.canonical import MAX_INTEGER, same
+from merge_rules.canonical import MAX_DEPTH, MAX_INTEGER, same
 from merge_rules.refusal import OperationRefused, Path, WrongType
 from merge_rules.rule import ABSENT, Operation
 
@@ -14,22 +14,22 @@ def is_number(value: Any) -> bool:
 def apply(value: Any, operation: Operation, path: Path) -> Any:
     """The value after the operation at `path` below it; ABSENT stands for no value.
 
-    Missing objects on the way are made. Raises OperationRefused or WrongType, naming the
-    whole path of the operation. The value given is not changed.
+    Missing objects on the way are made, unless something is to be taken away. Raises
+    OperationRefused, WrongType or NotCanonical, naming the whole path of the operation. The
+    value given is not changed.
     """
+    if len(operation.path) > MAX_DEPTH:
+        raise OperationRefused((), f"the path is longer than {MAX_DEPTH} levels")
     if not path:
         return _apply_here(value, operation)
     token, rest = path[0], path[1:]
     if value is ABSENT:
-        value = {}
+        inside = apply(ABSENT, operation, rest)
+        return ABSENT if inside is ABSENT else {token: inside}
     if isinstance(value, dict):
         inside = apply(value.get(token, ABSENT), operation, rest)
         others = {key: item for key, item in value.items() if key != token}
-        if inside is ABSENT or (
-            inside == {} and token not in value and operation.op in ("unset", "remove")
-        ):
-            return others
-        return {**others, token: inside}
+        return others if inside is ABSENT else {**others, token: inside}
     if isinstance(value, list):
         return _apply_in_list(value, operation, token, rest)
     raise OperationRefused(operation.path, "there is no object or array on the way to it")
@@ -48,7 +48,7 @@ def _apply_here(value: Any, operation: Operation) -> Any:
     op, operand = operation.op, operation.value
     match op:
         case "set":
-            return operand
+            return operation.operand()
         case "unset":
             return ABSENT
         case "increment" | "maximum" | "minimum":
@@ -60,6 +60,7 @@ def _apply_here(value: Any, operation: Operation) -> Any:
         case "add" | "remove":
             if value is not ABSENT and not isinstance(value, list):
                 raise OperationRefused(operation.path, f"`{op}` needs an array there")
+            operand = operation.operand(levels=1)
             items = [] if value is ABSENT else value
             held = any(same(item, operand) for item in items)
             if op == "add":

@@ -16,7 +16,11 @@ Receipt = list[dict[str, Any]]
 
 
 def explain(rule: Rule, base: Any, yours: Any, current: Any, result: Any) -> Receipt:
-    """The receipt of a merge from its four plain values; ABSENT where there was none."""
+    """The receipt of a merge from its four plain values; ABSENT where there was none.
+
+    `yours` is the value of the state that the device proposed, not the body that it sent, in
+    which a field left out is unchanged rather than taken away.
+    """
     return [
         _entry(path, leaf, values)
         for path, leaf, values in _leaves(rule, (), (base, yours, current, result))

@@ -66,7 +66,9 @@ class Record(Rule):
             )
         held = state.get(name, rule.bottom)
         delta = rule.operate(held, operation, rest, stamp)
-        if delta == rule.bottom and (name in state or rule.value(delta) is ABSENT):
+        if delta == rule.bottom and (
+            name in state or operation.takes_away or rule.value(delta) is ABSENT
+        ):
             return self.bottom
         return {name: delta}
 
@@ -88,7 +90,7 @@ class Record(Rule):
             yield from self.child(name).stamps(child)
 
     def pack(self, state: State, sidecar: Sidecar) -> Packed:
-        packed = {name: self.child(name).pack(child, sidecar) for name, child in state.items()}
+        packed = {name: self.child(name).pack(state[name], sidecar) for name in sorted(state)}
         return {name: item for name, item in packed.items() if item is not None} or None
 
     def unpack(self, value: Any, packed: Packed, sidecar: Sidecar) -> State:
@@ -100,7 +102,10 @@ class Record(Rule):
         }
 
     def describe(self) -> str:
-        fields = [f"{name}={self.fields[name].describe()}" for name in sorted(self.fields)]
+        fields = [
+            f"{name if name.isidentifier() else repr(name)}={self.fields[name].describe()}"
+            for name in sorted(self.fields)
+        ]
         return f"record({', '.join((*fields, '*=' + self.default.describe()))})"
 
 

@@ -1,5 +1,7 @@
 """Why a value, a write or an operation is refused. A refusal merges nothing."""
 
+import re
+
 Path = tuple[str, ...]
 
 
@@ -14,6 +16,8 @@ def parse_pointer(text: str) -> Path:
         return ()
     if not text.startswith("/"):
         raise OperationRefused((), f"the path {text!r} must be empty or begin with a slash")
+    if re.search(r"~(?![01])", text):
+        raise OperationRefused((), f"in the path {text!r}, write `~0` for a tilde")
     return tuple(token.replace("~1", "/").replace("~0", "~") for token in text[1:].split("/"))
 
 

@@ -52,7 +52,14 @@ class LastWriteWins(Rule):
         return self.delta(state, plain.apply(self.value(state), operation, path), stamp)
 
     def reconstruct(self, value: Any, current: State, device: str) -> State:
-        return None if value is ABSENT else (ZERO, value)
+        """A device that saw the value of `current` is taken to have seen its write too.
+
+        So its edit is stamped past that write, and a slow clock does not undo it.
+        """
+        held = self.value(current)
+        if value is ABSENT:
+            return current if held is ABSENT else None
+        return current if held is not ABSENT and same(held, value) else (ZERO, value)
 
     def stamps(self, state: State) -> Iterator[Stamp]:
         if state is not None:
@@ -88,8 +95,8 @@ class Strict(Rule):
     def delta(self, base: State, value: Any, stamp: Stamp) -> State:
         return None if base is not None and same(base[0], value) else (value,)
 
-    def advance(self, base: State, value: Any, stamp: Stamp) -> State:
-        return self.delta(base, value, stamp) or base
+    def apply(self, state: State, delta: State) -> State:
+        return state if delta is None else delta
 
     def join(self, a: State, b: State) -> State:
         if a is None or b is None:
@@ -100,7 +107,12 @@ class Strict(Rule):
         return ABSENT if state is None else state[0]
 
     def operate(self, state: State, operation: Operation, path: Path, stamp: Stamp) -> State:
-        return self.delta(state, plain.apply(self.value(state), operation, path), stamp)
+        value = plain.apply(self.value(state), operation, path)
+        if value is not ABSENT:
+            return self.delta(state, value, stamp)
+        if state is None:
+            return None
+        raise self.refuse(operation, "delete the document instead")
 
     def unpack(self, value: Any, packed: Packed, sidecar: Sidecar) -> State:
         return None if value is ABSENT else (value,)

@@ -84,7 +84,7 @@ def load_rules(registry: Registry, name: str) -> None:
         raise RegistryError(f"{name}: {error}") from error
     except Exception as error:
         raise RegistryError(
-            f"{name}: register() failed with {type(error).__name__}: {error}"
+            f"{name}: register() failed with {type(error).__name__}: {error}; correct it there"
         ) from error
 
 
@@ -104,5 +104,6 @@ def _import(name: str) -> ModuleType:
         raise
     except Exception as error:
         raise RegistryError(
-            f"{name} cannot be imported: {type(error).__name__}: {error}"
+            f"{name} cannot be imported: {type(error).__name__}: {error}; SYNCLINE_RULES names"
+            " a module on Python's path, or a file that ends in .py"
         ) from error

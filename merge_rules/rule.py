@@ -10,10 +10,12 @@ States are plain JSON-like values, shared and never mutated.
 
 from collections.abc import Iterator
 from enum import Enum
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any, Final, Literal, NamedTuple
 
-from merge_rules.refusal import OperationRefused, Path
+from merge_rules.canonical import MAX_DEPTH, depth, encode
+from merge_rules.refusal import NotCanonical, OperationRefused, Path, WrongType
 from merge_rules.sidecar import Packed, Sidecar
 from merge_rules.stamp import ZERO, Stamp
 
@@ -37,6 +39,23 @@ class Operation(NamedTuple):
     op: OperationName
     path: Path
     value: Any = ABSENT
+
+    @property
+    def takes_away(self) -> bool:
+        """Whether it only ever takes something away, and so makes nothing where nothing is."""
+        return self.op in ("unset", "remove")
+
+    def operand(self, levels: int = 0) -> Any:
+        """The operand, which is to stand `levels` below the path.
+
+        Raises WrongType if there is none, NotCanonical if the document would get too deep.
+        """
+        if self.value is ABSENT:
+            raise WrongType(self.path, f"`{self.op}` takes a `value`")
+        inside = depth(encode(self.value)) if isinstance(self.value, (dict, list)) else 0
+        if len(self.path) + levels + inside > MAX_DEPTH:
+            raise NotCanonical((), f"it would be nested deeper than {MAX_DEPTH} levels")
+        return self.value
 
 
 class Rule:
@@ -64,7 +83,11 @@ class Rule:
 
     def advance(self, base: State, value: Any, stamp: Stamp) -> State:
         """The base with the device's change: never below the base, equal if nothing changed."""
-        return self.join(base, self.delta(base, value, stamp))
+        return self.apply(base, self.delta(base, value, stamp))
+
+    def apply(self, state: State, delta: State) -> State:
+        """The state with a delta made on it, or on a state below it."""
+        return self.join(state, delta)
 
     def join(self, a: State, b: State) -> State:
         """The least upper bound: commutative, associative, idempotent; never raises."""
@@ -77,10 +100,10 @@ class Rule:
     def operate(self, state: State, operation: Operation, path: Path, stamp: Stamp) -> State:
         """The delta of an operation on the current state; `path` is what is left of its path.
 
-        Raises OperationRefused, WrongType or DeviceRequired.
+        Raises OperationRefused, WrongType, NotCanonical or DeviceRequired.
         """
         if operation.op == "set" and not path:
-            self.check(operation.value, operation.path)
+            self.check(operation.operand(), operation.path)
             return self.delta(state, operation.value, stamp)
         raise self.refuse(operation)
 
@@ -121,7 +144,7 @@ class Rule:
         """The rule in the words of its definition; equal text, equal behaviour."""
         return self.name
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Names the rule that made a stored state: 8 hexadecimal digits."""
         return blake2b(self.describe().encode(), digest_size=4).hexdigest()

@@ -42,7 +42,7 @@ class Maximum(_Greatest):
         return (value, encode(value))
 
     def operate(self, state: State, operation: Operation, path: Path, stamp: Stamp) -> State:
-        if operation.op == self.name:
+        if operation.op == self.name and not path:
             operation = operation._replace(op="set")
         return super().operate(state, operation, path, stamp)
 

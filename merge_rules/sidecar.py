@@ -13,7 +13,8 @@ import msgspec
 from merge_rules.stamp import ZERO, Stamp
 
 Packed = Any
-"""Something that MessagePack can hold; None where the plain value says it all."""
+"""Something that MessagePack can hold; None where the plain value says it all. Equal states
+pack to equal bytes: maps are packed in the order of their keys."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder()

@@ -43,10 +43,10 @@ KEY_ALGORITHMS = frozenset(_ALGORITHMS.values())
 log = structlog.get_logger(__name__)
 
 Fetch = Callable[[str], Awaitable[bytes]]
-"""The document at an address; raises FetchFailed."""
+"""The document at an address; raises FetchError."""
 
 
-class FetchFailed(Exception):
+class FetchError(Exception):
     """The keys could not be fetched, or what came is no key set; the text is for the log."""
 
 
@@ -70,10 +70,10 @@ class HttpFetch:
                 self._client.stream("GET", url) as response,
             ):
                 if response.status_code != 200:
-                    raise FetchFailed(f"status {response.status_code}")
+                    raise FetchError(f"status {response.status_code}")
                 return await _bounded_body(response)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            raise FetchFailed(type(error).__name__) from error
+            raise FetchError(type(error).__name__) from error
 
     async def aclose(self) -> None:
         await self._client.aclose()
@@ -84,7 +84,7 @@ async def _bounded_body(response: httpx.Response) -> bytes:
     async for chunk in response.aiter_raw():
         body += chunk
         if len(body) > DOCUMENT_LIMIT_BYTES:
-            raise FetchFailed(f"more than {DOCUMENT_LIMIT_BYTES} bytes")
+            raise FetchError(f"more than {DOCUMENT_LIMIT_BYTES} bytes")
     return bytes(body)
 
 
@@ -110,14 +110,14 @@ class _Document(msgspec.Struct):
 
 
 def parse_keys(document: bytes) -> KeySet:
-    """Keys of a JWKS document, unusable ones left out (RFC 7517 §5); raises FetchFailed.
+    """Keys of a JWKS document, unusable ones left out (RFC 7517 §5); raises FetchError.
 
     A well-formed document without keys is a set: its issuer has revoked everything.
     """
     try:
         members = msgspec.json.decode(document, type=_Document).keys
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise FetchFailed("not a JSON Web Key Set") from error
+    except (ValueError, msgspec.DecodeError, RecursionError) as error:
+        raise FetchError("not a JSON Web Key Set") from error
     keys = [key for member in members if (key := _usable_key(member)) is not None]
     if not keys:
         log.warning("auth.no_usable_keys", listed=len(members))
@@ -212,8 +212,7 @@ class Keys:
     def _start_fetch(self) -> asyncio.Task[None]:
         # A task of its own: a caller that goes away must not end the fetch for the others.
         if self._fetching is None:
-            self._tried_ms = self._clock()
-            self._fetching = asyncio.create_task(self._refresh(self._tried_ms))
+            self._fetching = asyncio.create_task(self._refresh(self._clock()))
         return self._fetching
 
     async def _refresh(self, started_ms: int) -> None:
@@ -221,11 +220,13 @@ class Keys:
             self._set = parse_keys(await self._fetch(self._url))
             self._fetched_ms = started_ms
             self._failing = False
-        except FetchFailed as error:
+        except FetchError as error:
             self._failing = True
             log.warning("auth.keys_fetch_failed", reason=str(error), old_keys=self._set is not None)
         finally:
             self._fetching = None
+            # Counted from the end: a fetch that hung until its timeout is not tried again at once.
+            self._tried_ms = self._clock()
 
 
 def _check_url(url: str) -> None:

@@ -34,7 +34,9 @@ class Authentication(ASGIMiddleware):
         if path == PROTECTED or path.startswith(PROTECTED + "/"):
             token = bearer_token(scope["headers"])
             principal = self._verifier.cached(token)
-            scope["user"] = principal or await self._verifier.verify(token)
+            if principal is None:
+                principal = await self._verifier.verify(token)
+            scope["user"] = principal
         await next_app(scope, receive, send)
 
 

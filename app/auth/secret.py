@@ -31,8 +31,8 @@ def development_secret(data_path: Path) -> str:
         secret = path.read_text(encoding="ascii").strip()
     except (OSError, ValueError) as error:
         raise SettingsError(
-            f"{path}: the development secret cannot be used ({type(error).__name__}); make the "
-            f"file readable, or set {variable('jwt_secret')}."
+            f"{path}: the development secret cannot be used ({type(error).__name__}); make it "
+            f"readable and its folder writable, or set {variable('jwt_secret')}."
         ) from error
     if not _SECRET.fullmatch(secret):
         raise SettingsError(

@@ -88,12 +88,11 @@ class Verifier:
             raise _invalid(_MALFORMED)
         if (principal := self.cached(token)) is not None:
             return principal
-        self._cache.pop(token, None)
         # 2. Find the key. The header only asks; the key says which algorithm it verifies.
         header = _header(token)
         key, trusted_until_ms = await self._key(header)
         # 3. Check the signature, then what was signed.
-        claims = _signed_claims(token, key, header.alg)
+        claims = _signed_claims(token, key)
         now_ms = self._clock()
         self._check_claims(claims, now_ms)
         # 4. Remember it, no longer than it and its key hold.
@@ -189,13 +188,14 @@ def _header(token: str) -> _Header:
         raise _invalid(_MALFORMED) from None
 
 
-def _signed_claims(token: str, key: bytes | jwt.PyJWK, algorithm: str) -> _Claims:
-    """The claims, if `key` signed them; a PyJWK also refuses any algorithm but its own."""
+def _signed_claims(token: str, key: bytes | jwt.PyJWK) -> _Claims:
+    """The claims, if `key` signed them with the one algorithm that it is for."""
+    algorithm = "HS256" if isinstance(key, bytes) else key.algorithm_name
     try:
         payload: bytes = _JWS.decode(token, key, algorithms=[algorithm])
     except jwt.PyJWTError:
         raise _invalid(_UNTRUSTED) from None
     try:
         return msgspec.json.decode(payload, type=_Claims)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, msgspec.DecodeError, RecursionError):
         raise _invalid(_BAD_CLAIMS) from None

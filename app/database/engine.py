@@ -1,0 +1,105 @@
+"""Connections to PostgreSQL: one pool, lent out as plain asyncpg connections.
+
+SQLAlchemy owns the pool and the schema; stores speak SQL to asyncpg, which is what the hot
+path affords.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from app.errors import Code, SynclineError
+
+CONNECT_TIMEOUT_S = 5.0
+POOL_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_MARGIN_S = 2.0
+"""How long past the server's own statement timeout a silent server is waited for."""
+
+UNREACHABLE = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    OSError,
+    TimeoutError,
+)
+"""What asyncpg raises when the server is away: nothing was decided about the request."""
+
+
+def plain_url(url: str) -> str:
+    """A PostgreSQL URL as asyncpg reads it: the driver's name after the `+` is dropped."""
+    scheme, separator, rest = url.partition("://")
+    driver_free = scheme.partition("+")[0]
+    if not separator or driver_free not in ("postgresql", "postgres"):
+        raise ValueError("a database URL begins with postgresql://")
+    return f"postgresql://{rest}"
+
+
+class Database:
+    """A pool of connections; made without connecting, so that a service can start without one."""
+
+    def __init__(self, url: str, *, pool_size: int, statement_timeout_ms: int) -> None:
+        self.url = plain_url(url)
+        self._statement_timeout_ms = statement_timeout_ms
+        self.engine: AsyncEngine = create_async_engine(
+            "postgresql+asyncpg://",
+            async_creator=self._connect,
+            poolclass=AsyncAdaptedQueuePool,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=POOL_TIMEOUT_S,
+        )
+
+    async def _connect(self) -> Any:
+        return await asyncpg.connect(
+            self.url,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=self._statement_timeout_ms / 1000 + ANSWER_TIMEOUT_MARGIN_S,
+            server_settings={
+                "application_name": "syncline",
+                "statement_timeout": str(self._statement_timeout_ms),
+                "jit": "off",
+            },
+        )
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        """Lends an asyncpg connection; one that broke or is left mid-transaction is thrown away.
+
+        Raises DATABASE_UNAVAILABLE when none can be had in time.
+        """
+        try:
+            holder = await self.engine.connect()
+        except (PoolTimeout, *UNREACHABLE) as error:
+            raise unavailable() from error
+        try:
+            pooled = await holder.get_raw_connection()
+            driver: Any = pooled.driver_connection
+            if driver.is_closed():
+                await holder.invalidate()
+                pooled = await holder.get_raw_connection()
+                driver = pooled.driver_connection
+            try:
+                yield driver
+            finally:
+                if driver.is_closed() or driver.is_in_transaction():
+                    await holder.invalidate()
+        finally:
+            await holder.close()
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+def unavailable() -> SynclineError:
+    return SynclineError(
+        Code.DATABASE_UNAVAILABLE,
+        "Nothing was changed for certain; send the same request again, with the same ids.",
+    )

@@ -1,0 +1,177 @@
+"""Every table. `migrations/` builds the same; a test compares the two.
+
+All rows belong to an account, which is the first column of every key, so that the tables can
+be spread over machines by it. Times are milliseconds since 1970, as on the wire.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "ck": "%(table_name)s_%(constraint_name)s",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "ix": "%(table_name)s_%(column_0_name)s",
+    }
+)
+
+UPDATED_IN_PLACE: dict[str, Any] = {"postgresql_with": {"fillfactor": 50}}
+"""Rows that every write updates keep room on their page, so that updates stay heap-only."""
+
+
+def _account() -> Column[str]:
+    return Column("account", Text, primary_key=True)
+
+
+heads = Table(
+    "heads",
+    metadata,
+    _account(),
+    Column("seq", BigInteger, nullable=False),
+    CheckConstraint("seq >= 0", name="seq_counts_up"),
+    CheckConstraint("length(account) between 1 and 128", name="account_bounded"),
+    comment="One narrow row an account: the sequence of its changes, locked first by every write.",
+    **UPDATED_IN_PLACE,
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("account", Text, ForeignKey(heads.c.account), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("epoch_version", BigInteger, nullable=False),
+    Column("value", JSON),
+    Column("sidecar", LargeBinary, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("device", Text),
+    Column("updated_at_ms", BigInteger, nullable=False),
+    CheckConstraint(r"key ~ '^[A-Za-z0-9._:~-]{1,128}$'", name="key_allowed"),
+    CheckConstraint("version >= 1 and seq >= 1", name="counts_up"),
+    CheckConstraint("epoch >= 0 and epoch_version between 0 and version", name="epoch_began"),
+    comment="The documents as they are; a tombstone has no value. No index on seq: see decisions.",
+    **UPDATED_IN_PLACE,
+)
+
+revisions = Table(
+    "revisions",
+    metadata,
+    _account(),
+    Column("key", Text, primary_key=True),
+    Column("slot", Integer, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("value", JSON),
+    Column("sidecar", LargeBinary, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("proposed", LargeBinary),
+    Column("base", BigInteger),
+    Column("outcome", Text, nullable=False),
+    Column("device", Text),
+    Column("mutation", Uuid),
+    Column("updated_at_ms", BigInteger, nullable=False),
+    CheckConstraint("version >= 1 and slot >= 0", name="counts_up"),
+    CheckConstraint("outcome in ('applied', 'merged')", name="outcome_changed_something"),
+    comment="The last versions of each document: a ring, slot = version modulo its length.",
+    **UPDATED_IN_PLACE,
+)
+
+proposals = Table(
+    "proposals",
+    metadata,
+    _account(),
+    Column("key", Text, primary_key=True),
+    Column("device", Text, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("base", BigInteger),
+    Column("proposed", LargeBinary, nullable=False),
+    Column("updated_at_ms", BigInteger, nullable=False),
+    comment="What a device last proposed where that made no version, so that its next write on "
+    "the same base still knows it.",
+)
+
+mutations = Table(
+    "mutations",
+    metadata,
+    _account(),
+    Column("id", Uuid, primary_key=True),
+    Column("key", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Index("mutations_created_at_ms", "created_at_ms", postgresql_using="brin"),
+    comment="The ids of accepted mutations, so that each counts once; pruned by age.",
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    _account(),
+    Column("device", Text, primary_key=True),
+    Column("last_mutation", Uuid),
+    Column("first_seen_ms", BigInteger, nullable=False),
+    Column("last_seen_ms", BigInteger, nullable=False),
+    comment="The local stores of an account, and the last mutation accepted from each.",
+    **UPDATED_IN_PLACE,
+)
+
+events = Table(
+    "events",
+    metadata,
+    _account(),
+    Column("id", Uuid, primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("payload", JSON, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("occurred_at_ms", BigInteger, nullable=False),
+    Column("received_at_ms", BigInteger, nullable=False),
+    comment="Immutable facts, each counted once.",
+)
+
+totals = Table(
+    "totals",
+    metadata,
+    _account(),
+    Column("name", Text, primary_key=True),
+    Column("amount", BigInteger, nullable=False),
+    comment="What the events of an account add up to.",
+    **UPDATED_IN_PLACE,
+)
+
+levels = Table(
+    "levels",
+    metadata,
+    Column("level", Text, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("min_correct", Integer, nullable=False),
+    Column("xp_reward", Integer, nullable=False),
+    Column("repeat", Text, nullable=False),
+    CheckConstraint("min_correct >= 0 and xp_reward >= 0", name="reward_not_negative"),
+    CheckConstraint("repeat in ('every', 'first')", name="repeat_policy"),
+    comment="The catalogue from which the XP of an attempt comes.",
+)
+
+eras = Table(
+    "eras",
+    metadata,
+    Column("era", Text, primary_key=True),
+    Column("identity", Text, nullable=False),
+    Column("began_at_ms", BigInteger, nullable=False),
+    comment="The lives of this database: a restore begins a new one, and old cursors expire.",
+)

@@ -1,0 +1,457 @@
+"""What becomes of one mutation: pure, from what was read to what is to be written.
+
+The algebra is that of `merge_rules`. A write on the current version advances it; a write on an
+older one is `current ⊔ delta(base', value)`, where base' is the state of the base joined with
+what this device itself proposed since (its *own view*). Without the own view a device that
+queues two writes on one base loses the second one's undo.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+from uuid import UUID
+
+import structlog
+from msgspec import Raw
+
+from app.documents.types import DocumentView, Outcome
+from app.errors import Code, SynclineError
+from merge_rules.canonical import MAX_DEPTH, too_deep, too_many_keys
+from merge_rules.canonical import decode as decode_json
+from merge_rules.receipt import Receipt, explain
+from merge_rules.refusal import (
+    DeviceRequired,
+    NotCanonical,
+    NotJson,
+    OperationRefused,
+    Refusal,
+    WrongType,
+    pointer,
+)
+from merge_rules.rule import ABSENT, Operation, Rule, State
+from merge_rules.stamp import Stamp
+from merge_rules.state import Stored, decode, encode
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """A document at one version. A tombstone stores no value."""
+
+    key: str
+    version: int
+    epoch: int
+    epoch_version: int
+    """The version at which the epoch began: a write on an older base had not seen it begin."""
+    stored: Stored
+    rule: str
+    device: str | None
+    updated_at_ms: int
+    state: State = field(default=ABSENT, repr=False, compare=False)
+    """Kept once it was decoded."""
+
+    @property
+    def deleted(self) -> bool:
+        return self.stored.value is None
+
+
+@dataclass(slots=True)
+class Own:
+    """What a device's last accepted write proposed, and the base of that write."""
+
+    version: int
+    base: int | None
+    proposed: Stored
+    rule: str
+
+
+class History(Protocol):
+    """The past of the documents that a mutation may refer to."""
+
+    def base(self, key: str, version: int) -> Snapshot | None:
+        """The document at an earlier version; None if it is no longer kept."""
+
+    def own(self, key: str, device: str, base: int) -> list[Own]:
+        """What the device proposed past the base; the last is enough, more do no harm."""
+
+
+@dataclass(slots=True)
+class Mutation:
+    """A change that a device asks for, decoded and checked as far as it can be by itself."""
+
+    op: Literal["put", "patch", "delete", "restore"]
+    key: str
+    digest: bytes
+    """Of what it asks: the same id with another digest is another mutation."""
+    stamp: Stamp
+    id: UUID | None = None
+    device: str | None = None
+    base: int | None = None
+    dated: bool = False
+    """Whether the device said when the edit was made; if not, it counts as made now."""
+    value: Any = ABSENT
+    sent: bytes | None = None
+    """The canonical bytes of `value`."""
+    base_value: Any = ABSENT
+    operations: list[Operation] = field(default_factory=list)
+    revision: int = 0
+    """The version to restore."""
+    if_match: int | Literal["*"] | None = None
+    if_none_match: bool = False
+    receipt: bool = False
+
+
+@dataclass(slots=True)
+class Decision:
+    """The outcome of a mutation, or its problem, and what has to be stored."""
+
+    outcome: Outcome | None
+    document: Snapshot | None
+    """The document after the mutation; None if there is none."""
+    problem: SynclineError | None = None
+    created: bool = False
+    change: Literal["none", "sidecar", "version"] = "none"
+    """`sidecar`: the value stays, but what is known about it grew."""
+    proposed: Stored | None = None
+    """What the device's own view is from now on, where it is not the document itself."""
+    receipt: Receipt | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Limits:
+    document_bytes: int
+    document_keys: int
+
+
+def decide(
+    mutation: Mutation,
+    rule: Rule,
+    current: Snapshot | None,
+    history: History,
+    limits: Limits,
+    now_ms: int,
+) -> Decision:
+    """Decides one mutation. It never raises: what is wrong rejects this mutation alone."""
+    try:
+        return _Case(mutation, rule, current, history, limits, now_ms).decide()
+    except SynclineError as error:
+        return Decision(None, current, problem=error)
+    except Refusal as refusal:
+        return Decision(None, current, problem=refused(refusal))
+    except Exception:
+        # Rules are an app's own code: whatever one does, the other mutations stand.
+        log.exception("rule failed", rule=rule.describe(), key=mutation.key)
+        detail = f"The rule of {mutation.key!r} failed on this write; the service's log says how."
+        return Decision(None, current, problem=SynclineError(Code.RULE_FAILED, detail))
+
+
+def refused(refusal: Refusal) -> SynclineError:
+    """A refusal of `merge_rules` as a problem that names the path at fault."""
+    codes: dict[type[Refusal], Code] = {
+        NotJson: Code.MALFORMED_JSON,
+        NotCanonical: Code.INVALID_VALUE,
+        WrongType: Code.WRONG_TYPE,
+        DeviceRequired: Code.DEVICE_REQUIRED,
+        OperationRefused: Code.INVALID_OPERATION,
+    }
+    return SynclineError(codes[type(refusal)], f"{refusal}.", path=pointer(refusal.path))
+
+
+def view(document: Snapshot) -> DocumentView:
+    """The document as the wire shows it."""
+    return DocumentView(
+        key=document.key,
+        version=document.version,
+        value=Raw(document.stored.value or b"null"),
+        deleted=document.deleted,
+        updated_at=document.updated_at_ms,
+    )
+
+
+@dataclass(slots=True)
+class _Case:
+    """One mutation and all that bears on it."""
+
+    mutation: Mutation
+    rule: Rule
+    current: Snapshot | None
+    history: History
+    limits: Limits
+    now_ms: int
+
+    def decide(self) -> Decision:
+        self._check_preconditions()
+        match self.mutation.op:
+            case "put":
+                return self._put()
+            case "patch":
+                return self._patch()
+            case "delete":
+                return self._delete()
+            case "restore":
+                return self._restore()
+
+    def _check_preconditions(self) -> None:
+        """If-Match and If-None-Match, for callers who want a lock and no merge."""
+        exists = self.current is not None and not self.current.deleted
+        wanted = self.mutation.if_match
+        if wanted == "*" and not exists:
+            raise self._problem(Code.PRECONDITION_FAILED, "There is no document to match.")
+        if isinstance(wanted, int) and (self.current is None or self.current.version != wanted):
+            raise self._problem(
+                Code.PRECONDITION_FAILED,
+                "Somebody else wrote first: take the current document, edit it again, and send "
+                "its version in If-Match.",
+            )
+        if self.mutation.if_none_match and exists:
+            raise self._problem(Code.PRECONDITION_FAILED, "The document exists already.")
+
+    # --- put ---------------------------------------------------------------------------------
+
+    def _put(self) -> Decision:
+        mutation, current = self.mutation, self.current
+        self.rule.check(mutation.value)
+        if current is None:
+            return self._advance(self.rule.bottom)
+        base = mutation.base
+        if base is not None and base < current.epoch_version:
+            return self._superseded(current)
+        if base == current.version or (current.deleted and self._base_unknown(base)):
+            return self._advance(self._state(current))
+        if self.rule.name == "strict":
+            raise self._strict_conflict(base)
+        return self._merge(current, self._seen(current, base))
+
+    def _base_unknown(self, base: int | None) -> bool:
+        assert self.current is not None
+        return base is None or base > self.current.version
+
+    def _seen(self, current: Snapshot, base: int | None) -> State:
+        """The state that the device's copy stands for: its base joined with its own writes."""
+        known = None if self._base_unknown(base) else self._base_state(current, base or 0)
+        if known is not None:
+            return self._join_own(known, base or 0)
+        value = self.mutation.base_value
+        if value is not ABSENT:
+            self.rule.check(value)
+            owns = [] if base is None else self._owns(base)
+            if owns and owns[-1].base == base:
+                # The own write was made on this very base, so it proposed all that it held.
+                return self._own_state(owns[-1])
+            return self.rule.reconstruct(value, self._state(current), self.mutation.device or "")
+        if self.rule.needs_base:
+            raise self._problem(
+                Code.BASE_UNKNOWN,
+                "Send the write again with `base_value`, the document that the device had when "
+                "it was edited; or take the current document and edit that.",
+            )
+        # Undated, the write was made now, after all that the service holds.
+        return self.rule.bottom if self.mutation.dated else self._state(current)
+
+    def _base_state(self, current: Snapshot, base: int) -> State | None:
+        if base == 0:
+            return self.rule.bottom
+        snapshot = self.history.base(current.key, base)
+        return None if snapshot is None else self._state(snapshot)
+
+    def _owns(self, base: int) -> list[Own]:
+        device = self.mutation.device
+        return [] if device is None else self.history.own(self.mutation.key, device, base)
+
+    def _join_own(self, state: State, base: int) -> State:
+        for own in self._owns(base):
+            state = self.rule.join(state, self._own_state(own))
+        return state
+
+    def _own_state(self, own: Own) -> State:
+        return self._decode(own.proposed, own.rule, self.now_ms)
+
+    def _strict_conflict(self, base: int | None) -> SynclineError:
+        code = Code.BASE_UNKNOWN if self._base_unknown(base) else Code.CONFLICT
+        return self._problem(
+            code, "This document is never merged: take the current one, edit it, and send that."
+        )
+
+    # --- patch, delete, restore --------------------------------------------------------------
+
+    def _patch(self) -> Decision:
+        current, mutation = self.current, self.mutation
+        state = self.rule.bottom if current is None else self._state(current)
+        delta, reset = self.rule.bottom, False
+        for operation in mutation.operations:
+            if operation.op == "reset":
+                if operation.path:
+                    raise OperationRefused(operation.path, "`reset` takes the whole document")
+                state = delta = self.rule.bottom
+                reset = True
+                continue
+            if operation.op == "unset" and not operation.path:
+                raise OperationRefused((), "`unset` takes a path; delete the document instead")
+            change = self.rule.operate(state, operation, operation.path, mutation.stamp)
+            state = self.rule.apply(state, change)
+            delta = self.rule.apply(delta, change)
+        stored = self._encode(state)
+        ends_empty = not mutation.operations or mutation.operations[-1].op == "reset"
+        if ends_empty or stored.value is None:
+            return self._bury() if reset else self._unchanged_or_absent()
+        if too_deep(stored.value, MAX_DEPTH):
+            raise NotCanonical((), f"the result is nested deeper than {MAX_DEPTH} levels")
+        if reset and current is not None:
+            return self._write(stored, current.epoch + 1, self._next_version())
+        seen = delta
+        if current is not None and mutation.device is not None:
+            base = mutation.base if mutation.base is not None else 0
+            known = self._base_state(current, base)
+            seen = self._join_own(self.rule.bottom if known is None else known, base)
+            seen = self.rule.join(seen, delta)
+        return self._write_state(stored, self._encode(seen))
+
+    def _unchanged_or_absent(self) -> Decision:
+        if self.current is None:
+            raise SynclineError(Code.DOCUMENT_NOT_FOUND, "There is no document to change.")
+        return Decision("unchanged", self.current)
+
+    def _delete(self) -> Decision:
+        current, base = self.current, self.mutation.base
+        if current is not None and base is not None and base < current.epoch_version:
+            # Another delete came first, and whatever was written since had seen that one.
+            return Decision("unchanged", current)
+        return self._bury()
+
+    def _bury(self) -> Decision:
+        """Raises the epoch and leaves a tombstone: every edit that had not seen it is beaten."""
+        current = self.current
+        if current is None or current.deleted:
+            return self._unchanged_or_absent()
+        return self._write(Stored(None, b""), current.epoch + 1, self._next_version())
+
+    def _restore(self) -> Decision:
+        """Takes back an earlier version, in a new epoch, since rules only ever move up."""
+        current, version = self.current, self.mutation.revision
+        if current is None:
+            raise SynclineError(Code.DOCUMENT_NOT_FOUND, "There is no such document.")
+        if version == current.version:
+            return Decision("unchanged", current)
+        revision = self.history.base(current.key, version)
+        if revision is None:
+            raise SynclineError(Code.REVISION_NOT_FOUND, "That version is not kept any more.")
+        if revision.deleted:
+            raise SynclineError(
+                Code.REVISION_DELETED, "That version is a deletion: delete the document instead."
+            )
+        stored = self._encode(self._state(revision))
+        return self._write(stored, current.epoch + 1, self._next_version())
+
+    # --- outcomes ----------------------------------------------------------------------------
+
+    def _advance(self, base: State) -> Decision:
+        """The base was current, or nothing is there: the device's state is the document's."""
+        state = self.rule.advance(base, self.mutation.value, self.mutation.stamp)
+        decision = self._write_state(self._encode(state), None)
+        if self.mutation.receipt:
+            self._explain(decision, base)
+        return decision
+
+    def _merge(self, current: Snapshot, seen: State) -> Decision:
+        held = self._state(current)
+        delta = self.rule.delta(seen, self.mutation.value, self.mutation.stamp)
+        proposed = self._encode(self.rule.join(seen, delta))
+        decision = self._write_state(self._encode(self.rule.join(held, delta)), proposed)
+        if decision.outcome == "applied":
+            decision.outcome = "merged"
+        if self.mutation.receipt:
+            self._explain(decision, seen)
+        return decision
+
+    def _superseded(self, current: Snapshot) -> Decision:
+        return Decision("superseded", current, receipt=[] if self.mutation.receipt else None)
+
+    def _write_state(self, stored: Stored, proposed: Stored | None) -> Decision:
+        """Writes within the present epoch; a value that stays makes no new version."""
+        if proposed == stored:
+            proposed = None
+        current = self.current
+        if current is None:
+            return self._write(stored, 0, 0, proposed)
+        if stored.value != current.stored.value:
+            return self._write(stored, current.epoch, current.epoch_version, proposed)
+        if stored.sidecar == current.stored.sidecar and self.rule.fingerprint == current.rule:
+            return Decision("unchanged", current, proposed=proposed)
+        self._refuse_too_large(stored)
+        # Same value, but more is known about it (a later stamp, another counter entry).
+        same = self._snapshot(stored, current.version, current.epoch, current.epoch_version)
+        same.device, same.updated_at_ms = current.device, current.updated_at_ms
+        return Decision("unchanged", same, change="sidecar", proposed=proposed or stored)
+
+    def _write(
+        self, stored: Stored, epoch: int, epoch_version: int, proposed: Stored | None = None
+    ) -> Decision:
+        self._refuse_too_large(stored)
+        snapshot = self._snapshot(stored, self._next_version(), epoch, epoch_version)
+        created = (self.current is None or self.current.deleted) and not snapshot.deleted
+        return Decision("applied", snapshot, created=created, change="version", proposed=proposed)
+
+    def _explain(self, decision: Decision, seen: State) -> None:
+        assert decision.document is not None
+        held = self.rule.bottom if self.current is None else self._state(self.current)
+        decision.receipt = explain(
+            self.rule,
+            self.rule.value(seen),
+            self.mutation.value,
+            self.rule.value(held),
+            self.rule.value(self._state(decision.document)),
+        )
+
+    # --- states ------------------------------------------------------------------------------
+
+    def _state(self, snapshot: Snapshot) -> State:
+        if snapshot.state is ABSENT:
+            snapshot.state = (
+                self.rule.bottom
+                if snapshot.deleted
+                else self._decode(snapshot.stored, snapshot.rule, snapshot.updated_at_ms)
+            )
+        return snapshot.state
+
+    def _decode(self, stored: Stored, made_by: str, at_ms: int) -> State:
+        """The state, adopted from its plain value where another rule made it."""
+        if made_by == self.rule.fingerprint:
+            return decode(self.rule, stored)
+        value = decode_json(stored.value or b"null")
+        self.rule.check(value)
+        return self.rule.adopt(value, (at_ms, 0, ""))
+
+    def _encode(self, state: State) -> Stored:
+        return encode(self.rule, state)
+
+    def _next_version(self) -> int:
+        return 1 if self.current is None else self.current.version + 1
+
+    def _snapshot(self, stored: Stored, version: int, epoch: int, epoch_version: int) -> Snapshot:
+        return Snapshot(
+            key=self.mutation.key,
+            version=version,
+            epoch=epoch,
+            epoch_version=epoch_version,
+            stored=stored,
+            rule=self.rule.fingerprint,
+            device=self.mutation.device,
+            updated_at_ms=self.now_ms,
+        )
+
+    def _refuse_too_large(self, stored: Stored) -> None:
+        limit = self.limits.document_bytes
+        if len(stored.value or b"") > limit or len(stored.sidecar) > limit:
+            raise SynclineError(
+                Code.DOCUMENT_TOO_LARGE,
+                f"A document may have {limit} bytes: split it over several keys.",
+                limit=limit,
+            )
+        keys = self.limits.document_keys
+        if stored.value is not None and too_many_keys(stored.value, keys):
+            raise NotCanonical((), f"the document would have more than {keys} object keys")
+
+    def _problem(self, code: Code, detail: str) -> SynclineError:
+        if self.current is None:
+            return SynclineError(code, detail)
+        return SynclineError(code, detail, document=view(self.current))

@@ -1,0 +1,160 @@
+"""What can be done with documents: the verbs that routes and other features call."""
+
+from typing import Any
+
+from msgspec import UNSET, Raw, UnsetType, convert
+
+from app.clock import Clock
+from app.database.engine import Database
+from app.documents import store
+from app.documents.decide import Decision, Mutation, Snapshot
+from app.documents.mutations import Intake
+from app.documents.pipeline import Pipeline, Submission
+from app.documents.types import (
+    DocumentEntry,
+    DocumentList,
+    ReceiptEntry,
+    RevisionEntry,
+    RevisionList,
+    RevisionView,
+)
+from app.errors import Code, SynclineError
+from merge_rules.canonical import decode as decode_json
+from merge_rules.receipt import Receipt, explain
+from merge_rules.registry import Registry
+from merge_rules.rule import ABSENT
+from merge_rules.state import Stored
+
+
+class Documents:
+    """The documents of all accounts; every call names its own."""
+
+    def __init__(
+        self,
+        database: Database,
+        pipeline: Pipeline,
+        registry: Registry,
+        intake: Intake,
+        clock: Clock,
+        history: int,
+    ) -> None:
+        self._database = database
+        self._pipeline = pipeline
+        self._registry = registry
+        self._history = history
+        self.intake = intake
+        self.clock = clock
+
+    async def write(self, account: str, mutation: Mutation) -> Decision:
+        """Writes one mutation; raises its problem if it is rejected."""
+        (decision,) = await self._pipeline.submit(Submission(account, [mutation]))
+        if decision.problem is not None:
+            raise decision.problem
+        return decision
+
+    async def push(self, submission: Submission) -> list[Decision]:
+        """Writes several mutations in order; a rejected one is a decision with a problem."""
+        return await self._pipeline.submit(submission)
+
+    async def read(self, account: str, key: str) -> Snapshot:
+        """The document; raises DOCUMENT_NOT_FOUND or DOCUMENT_DELETED."""
+        async with self._database.connection() as connection:
+            document = await store.read_document(connection, account, key)
+        if document is None:
+            raise SynclineError(Code.DOCUMENT_NOT_FOUND, f"There is no document {key!r} yet.")
+        if document.deleted:
+            raise SynclineError(
+                Code.DOCUMENT_DELETED,
+                "It was deleted: a write on the version given here starts it afresh.",
+                version=document.version,
+            )
+        return document
+
+    async def list(self, account: str) -> DocumentList:
+        async with self._database.connection() as connection:
+            rows = await store.list_documents(connection, account)
+        return DocumentList([DocumentEntry(*row) for row in rows])
+
+    async def revisions(self, account: str, key: str) -> RevisionList:
+        """The kept versions, newest first; raises DOCUMENT_NOT_FOUND if there never was one."""
+        async with self._database.connection() as connection:
+            current = await store.read_document(connection, account, key)
+            if current is None:
+                raise SynclineError(Code.DOCUMENT_NOT_FOUND, f"There is no document {key!r} yet.")
+            oldest = current.version - self._history
+            rows = await store.list_revisions(connection, account, key, oldest)
+        return RevisionList(
+            key,
+            [
+                RevisionEntry(
+                    version=row["version"],
+                    deleted=row["deleted"],
+                    bytes=row["bytes"],
+                    outcome=row["outcome"],
+                    base=row["base"],
+                    device=row["device"],
+                    id=None if row["mutation"] is None else str(row["mutation"]),
+                    updated_at=row["updated_at_ms"],
+                )
+                for row in rows
+            ],
+        )
+
+    async def revision(
+        self, account: str, key: str, version: int, *, receipt: bool = False
+    ) -> RevisionView:
+        """One kept version; raises REVISION_NOT_FOUND."""
+        async with self._database.connection() as connection:
+            current = await store.read_document(connection, account, key)
+            rows = await store.read_revisions(connection, account, key, [version, version - 1])
+            row = rows.get(version)
+            if current is None or row is None or version <= current.version - self._history:
+                raise SynclineError(
+                    Code.REVISION_NOT_FOUND, "GET the list of revisions for those that are kept."
+                )
+            explained: Receipt | None = None
+            if receipt:
+                base = (
+                    {}
+                    if not row["base"]
+                    else await store.read_revisions(connection, account, key, [row["base"]])
+                )
+                explained = self._explain(key, row, rows.get(version - 1), base)
+        return RevisionView(
+            key=key,
+            version=version,
+            value=Raw((row["value"] or "null").encode()),
+            deleted=row["value"] is None,
+            bytes=len((row["value"] or "").encode()),
+            outcome=row["outcome"],
+            base=row["base"],
+            device=row["device"],
+            id=None if row["mutation"] is None else str(row["mutation"]),
+            updated_at=row["updated_at_ms"],
+            receipt=wire_receipt(explained) if receipt else UNSET,
+        )
+
+    def _explain(
+        self, key: str, row: Any, before: Any | None, bases: dict[int, Any]
+    ) -> Receipt | None:
+        """The receipt of a kept version, if the versions that it came from are kept as well."""
+        base = bases.get(row["base"]) if row["base"] else None
+        if (before is None and row["version"] > 1) or (base is None and row["base"]):
+            return None
+        yours = row["value"]
+        if row["proposed"] is not None:
+            _, proposed = store.load_proposed(row["proposed"])
+            yours = _text(proposed)
+        current = None if before is None else before["value"]
+        seen = current if row["base"] is None else None if base is None else base["value"]
+        texts = (seen, yours, current, row["value"])
+        rule = self._registry.rule_for(key)
+        return explain(rule, *(ABSENT if text is None else decode_json(text) for text in texts))
+
+
+def wire_receipt(receipt: Receipt | None) -> list[ReceiptEntry] | UnsetType | None:
+    return None if receipt is None else convert(receipt, list[ReceiptEntry])
+
+
+def _text(stored: Stored) -> str | None:
+    return None if stored.value is None else stored.value.decode()

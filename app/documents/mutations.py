@@ -1,0 +1,140 @@
+"""From what a request holds to the mutation that the pipeline decides."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Literal
+
+from msgspec import Raw, UnsetType
+
+from app.documents.decide import Mutation, refused
+from app.documents.types import (
+    DeleteQuery,
+    OperationBody,
+    PatchDocument,
+    PutDocument,
+    RestoreBody,
+)
+from app.errors import Code, SynclineError
+from merge_rules.canonical import encode, parse
+from merge_rules.refusal import OperationRefused, Refusal, parse_pointer
+from merge_rules.rule import ABSENT, Operation, OperationName
+from merge_rules.stamp import edit_stamp
+
+WITHOUT_OPERAND: set[OperationName] = {"unset", "reset"}
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """The limits that every value from outside meets first."""
+
+    max_keys: int
+    max_operations: int
+
+    def put(self, key: str, body: PutDocument, now_ms: int) -> Mutation:
+        """A whole document; raises SynclineError where its value can be in no document."""
+        value, sent = self._value(body.value)
+        base_value: Any = ABSENT
+        if not isinstance(body.base_value, UnsetType):
+            base_value, _ = self._value(body.base_value)
+        return Mutation(
+            op="put",
+            key=key,
+            digest=_digest("put", key, sent),
+            stamp=edit_stamp(body.edited_at, body.sent_at, now_ms, body.device),
+            id=body.id,
+            device=body.device,
+            base=body.base,
+            dated=body.edited_at is not None,
+            value=value,
+            sent=sent,
+            base_value=base_value,
+        )
+
+    def patch(self, key: str, body: PatchDocument, now_ms: int) -> Mutation:
+        """Operations on the current document; they need an id, since repeating them adds up."""
+        if body.id is None:
+            raise SynclineError(
+                Code.ID_REQUIRED,
+                "Send `id`, a random UUID kept through retries, so that the operations count once.",
+            )
+        if len(body.delta) + len(body.set) + len(body.operations) > self.max_operations:
+            raise SynclineError(
+                Code.INVALID_REQUEST, f"A PATCH may hold {self.max_operations} operations."
+            )
+        try:
+            operations = list(self._operations(body))
+        except Refusal as refusal:
+            raise refused(refusal) from refusal
+        content = encode([[one.op, one.path, _operand(one)] for one in operations])
+        return Mutation(
+            op="patch",
+            key=key,
+            digest=_digest("patch", key, content),
+            stamp=edit_stamp(body.edited_at, body.sent_at, now_ms, body.device),
+            id=body.id,
+            device=body.device,
+            base=body.base,
+            operations=operations,
+        )
+
+    def _operations(self, body: PatchDocument) -> Iterator[Operation]:
+        """The short forms and the operations, in the order in which they apply."""
+        short: list[tuple[Literal["increment", "set"], dict[str, Raw]]] = [
+            ("increment", body.delta),
+            ("set", body.set),
+        ]
+        for op, fields in short:
+            for name, raw in fields.items():
+                yield Operation(op, (name,), self._value(raw)[0])
+        for operation in body.operations:
+            yield self._operation(operation)
+
+    def _operation(self, body: OperationBody) -> Operation:
+        path = parse_pointer(body.path)
+        if isinstance(body.value, UnsetType):
+            if body.op not in WITHOUT_OPERAND:
+                raise OperationRefused(path, f"`{body.op}` needs a `value`")
+            return Operation(body.op, path)
+        if body.op in WITHOUT_OPERAND:
+            raise OperationRefused(path, f"`{body.op}` takes no `value`")
+        return Operation(body.op, path, self._value(body.value)[0])
+
+    def _value(self, raw: Raw) -> tuple[Any, bytes]:
+        try:
+            return parse(bytes(raw), self.max_keys)
+        except Refusal as refusal:
+            raise refused(refusal) from refusal
+
+
+def delete_mutation(key: str, query: DeleteQuery, now_ms: int) -> Mutation:
+    return Mutation(
+        op="delete",
+        key=key,
+        digest=_digest("delete", key, b""),
+        stamp=edit_stamp(None, None, now_ms, query.device),
+        id=query.id,
+        device=query.device,
+        base=query.base,
+    )
+
+
+def restore_mutation(key: str, version: int, body: RestoreBody, now_ms: int) -> Mutation:
+    return Mutation(
+        op="restore",
+        key=key,
+        digest=_digest("restore", key, str(version).encode()),
+        stamp=edit_stamp(None, None, now_ms, body.device),
+        id=body.id,
+        device=body.device,
+        revision=version,
+    )
+
+
+def _operand(operation: Operation) -> list[Any]:
+    return [] if operation.value is ABSENT else [operation.value]
+
+
+def _digest(op: str, key: str, content: bytes) -> bytes:
+    """What a mutation asks for. Not the base nor the device: a retry may name others."""
+    return blake2b(f"{op}\0{key}\0".encode() + content, digest_size=16).digest()

@@ -1,0 +1,353 @@
+"""The one write path: a queue, batches, commits.
+
+Every change to a document, whoever asks, is a `Submission` that goes through here. The steps
+are numbered as in docs/architecture.md.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import structlog
+
+from app.clock import Clock
+from app.database.engine import Database, unavailable
+from app.database.retry import RETRIES, is_exhausted, is_transient, pause_before
+from app.documents import store
+from app.documents.decide import Decision, Limits, Mutation, Snapshot, decide
+from app.documents.workspace import Workspace
+from app.errors import Code, SynclineError, cursor_expired
+from merge_rules.registry import Registry
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True, eq=False)
+class Submission:
+    """Mutations of one account, to be applied in order in one transaction."""
+
+    account: str
+    mutations: Sequence[Mutation]
+    device: str | None = None
+    """The device that syncs, where its local store is to be told from a copy of it."""
+    checks_fork: bool = False
+    previous: UUID | None = None
+    """The last mutation that the device knows to be acknowledged."""
+    after: int = 0
+    """The sequence up to which the caller has seen changes; past the head it is of a lost past."""
+    answer: "asyncio.Future[list[Decision]]" = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineSettings:
+    lanes: int
+    queue_limit: int
+    batch_limit: int
+    history: int
+    max_documents: int
+    limits: Limits
+
+
+class Pipeline:
+    """Batches what waits and commits it. There is no timer: while a batch commits, the next fills.
+
+    Each lane holds one connection. An account always has the same lane, so its writes keep
+    their order, and two processes are kept apart by the lock on its head.
+    """
+
+    def __init__(
+        self, database: Database, registry: Registry, clock: Clock, settings: PipelineSettings
+    ) -> None:
+        self._database = database
+        self._registry = registry
+        self._clock = clock
+        self._settings = settings
+        self._lanes = [_Lane(self) for _ in range(settings.lanes)]
+        self._waiting = 0
+        self._stopping = False
+
+    def start(self) -> None:
+        for lane in self._lanes:
+            lane.start()
+
+    async def stop(self) -> None:
+        """Answers everything that was submitted, then ends."""
+        self._stopping = True
+        await asyncio.gather(*(lane.stop() for lane in self._lanes))
+
+    async def submit(self, submission: Submission) -> list[Decision]:
+        """1. Queue. A decision for each mutation, once all of them are committed.
+
+        Raises SynclineError: OVERLOADED, SHUTTING_DOWN, DATABASE_UNAVAILABLE, DEVICE_FORKED
+        for the whole submission. A rejected mutation is a decision with a problem. A caller
+        that is cancelled leaves the batch as it is.
+        """
+        if self._stopping:
+            raise SynclineError(Code.SHUTTING_DOWN, "Send the same request again in a moment.")
+        if self._waiting + len(submission.mutations) > self._settings.queue_limit:
+            raise SynclineError(Code.OVERLOADED, "Send the same request again after Retry-After.")
+        self._waiting += len(submission.mutations)
+        self._lanes[hash(submission.account) % len(self._lanes)].add(submission)
+        return await submission.answer
+
+    def taken(self, batch: Sequence[Submission]) -> None:
+        self._waiting -= sum(len(submission.mutations) for submission in batch)
+
+    @property
+    def batch_limit(self) -> int:
+        return self._settings.batch_limit
+
+    async def commit(self, batch: Sequence[Submission]) -> None:
+        """Commits a batch and answers it; what fails as a whole is tried piece by piece."""
+        try:
+            answers = await self._commit_with_retries(batch)
+        except SynclineError as error:
+            _fail(batch, error)
+        except Exception as error:
+            await self._commit_apart(batch, error)
+        else:
+            for submission, answer in zip(batch, answers, strict=True):
+                if submission.answer.done():
+                    continue
+                if isinstance(answer, SynclineError):
+                    submission.answer.set_exception(answer)
+                else:
+                    submission.answer.set_result(answer)
+
+    async def _commit_apart(self, batch: Sequence[Submission], error: Exception) -> None:
+        """One bad mutation must not take others with it: each is committed alone."""
+        if len(batch) > 1:
+            for submission in batch:
+                await self.commit([submission])
+            return
+        (submission,) = batch
+        if len(submission.mutations) == 1:
+            log.error("mutation failed", key=submission.mutations[0].key, exc_info=error)
+            _fail(batch, SynclineError(Code.INTERNAL, "The service's log says why."))
+            return
+        decisions: list[Decision] = []
+        for index, mutation in enumerate(submission.mutations):
+            alone = Submission(submission.account, [mutation], submission.device)
+            if index == 0:
+                alone.after = submission.after
+                alone.checks_fork, alone.previous = submission.checks_fork, submission.previous
+            await self.commit([alone])
+            failure = alone.answer.exception()
+            if failure is None:
+                decisions += alone.answer.result()
+            elif isinstance(failure, SynclineError) and failure.code is Code.INTERNAL:
+                decisions.append(Decision(None, None, problem=failure))
+            else:
+                _fail(batch, failure)
+                return
+        if not submission.answer.done():
+            submission.answer.set_result(decisions)
+
+    async def _commit_with_retries(
+        self, batch: Sequence[Submission]
+    ) -> list[list[Decision] | SynclineError]:
+        """A lost connection leaves the commit unknown: the ids that it wrote tell, next time."""
+        for attempt in range(RETRIES):
+            try:
+                return await self._commit_once(batch)
+            except Exception as error:
+                if is_exhausted(error):
+                    raise unavailable() from error
+                if not is_transient(error):
+                    raise
+                log.warning("batch is tried again", attempt=attempt, error=repr(error))
+                if attempt + 1 < RETRIES:
+                    await asyncio.sleep(pause_before(attempt))
+        raise unavailable()
+
+    async def _commit_once(
+        self, batch: Sequence[Submission]
+    ) -> list[list[Decision] | SynclineError]:
+        accounts = sorted({submission.account for submission in batch})
+        now_ms = self._clock()
+        async with self._database.connection() as connection, connection.transaction():
+            # 2. Lock the account heads, in order: from here nobody else writes these accounts.
+            heads = await store.lock_heads(connection, accounts)
+            # 3. Read the documents, the bases, the seen ids.
+            workspace = await self._read(connection, accounts, heads, batch)
+            # 4. Decide each mutation in memory.
+            answers: list[list[Decision] | SynclineError] = [
+                self._decide(submission, workspace, now_ms) for submission in batch
+            ]
+            # 5. Write documents, revisions, ids, heads.
+            await workspace.write(connection)
+        # 6. Committed: the caller answers.
+        return answers
+
+    async def _read(
+        self,
+        connection: object,
+        accounts: Sequence[str],
+        heads: dict[str, int],
+        batch: Sequence[Submission],
+    ) -> Workspace:
+        asked = [(one.account, mutation) for one in batch for mutation in one.mutations]
+        ids = [(account, one.id) for account, one in asked if one.id is not None]
+        devices = [(one.account, one.device) for one in batch if one.checks_fork and one.device]
+        workspace = Workspace(
+            history=self._settings.history,
+            heads_at_lock=heads,
+            heads=dict(heads),
+            documents=await store.read_documents(
+                connection, accounts, {(account, one.key) for account, one in asked}
+            ),
+            seen=await store.read_seen(connection, accounts, set(ids)) if ids else {},
+            devices=(
+                await store.read_devices(connection, accounts, set(devices)) if devices else {}
+            ),
+        )
+        await self._read_histories(connection, accounts, workspace, asked)
+        new = {account for account, one in asked if (account, one.key) not in workspace.documents}
+        if new:
+            workspace.counts = await store.count_documents(connection, sorted(new))
+        return workspace
+
+    async def _read_histories(
+        self,
+        connection: object,
+        accounts: Sequence[str],
+        workspace: Workspace,
+        asked: Sequence[tuple[str, Mutation]],
+    ) -> None:
+        """The past of documents, for writes on anything but their current version."""
+        bases: set[tuple[str, str, int]] = set()
+        owns: set[tuple[str, str, str]] = set()
+        for account, one in asked:
+            current = workspace.documents.get((account, one.key))
+            if current is None:
+                continue
+            earlier = one.revision if one.op == "restore" else one.base
+            if earlier is not None and 0 < earlier < current.version:
+                bases.add((account, one.key, earlier))
+            if _needs_own(one, current) and one.device is not None:
+                owns.add((account, one.key, one.device))
+        if bases:
+            workspace.bases = await store.read_bases(
+                connection, accounts, bases, self._settings.history
+            )
+        if owns:
+            workspace.owns = await store.read_owns(connection, accounts, owns)
+
+    def _decide(
+        self, submission: Submission, workspace: Workspace, now_ms: int
+    ) -> list[Decision] | SynclineError:
+        if submission.after > workspace.heads_at_lock[submission.account]:
+            return cursor_expired()
+        if submission.checks_fork and _forked(submission, workspace):
+            return SynclineError(
+                Code.DEVICE_FORKED,
+                "This local store is a copy of another: take a new random device id, and send "
+                "the same mutations again under it.",
+            )
+        decisions = []
+        for mutation in submission.mutations:
+            decision = self._decide_one(submission.account, mutation, workspace, now_ms)
+            if decision.problem is None and decision.outcome != "duplicate":
+                workspace.record(submission.account, mutation, decision, now_ms)
+            decisions.append(decision)
+        return decisions
+
+    def _decide_one(
+        self, account: str, mutation: Mutation, workspace: Workspace, now_ms: int
+    ) -> Decision:
+        current = workspace.documents.get((account, mutation.key))
+        if mutation.id is not None:
+            digest = workspace.seen.get((account, mutation.id))
+            if digest == mutation.digest:
+                return Decision("duplicate", current)
+            if digest is not None:
+                detail = "This id was used for another mutation: give each its own random id."
+                return Decision(None, current, problem=SynclineError(Code.ID_REUSED, detail))
+        limit = self._settings.max_documents
+        if current is None and workspace.counts.get(account, 0) >= limit:
+            detail = f"An account may have {limit} documents: put more into each."
+            problem = SynclineError(Code.TOO_MANY_DOCUMENTS, detail, limit=limit)
+            return Decision(None, current, problem=problem)
+        rule = self._registry.rule_for(mutation.key)
+        past = workspace.past(account)
+        return decide(mutation, rule, current, past, self._settings.limits, now_ms)
+
+
+def _needs_own(mutation: Mutation, current: Snapshot) -> bool:
+    """Whether the device may have written past the base, so that its own view counts."""
+    if mutation.op == "patch":
+        return True
+    return mutation.op == "put" and mutation.base is not None and mutation.base < current.version
+
+
+def _forked(submission: Submission, workspace: Workspace) -> bool:
+    """Whether the server has accepted mutations of this device that this store does not know.
+
+    A retry repeats mutations that were accepted already, so it is no fork if the last one is
+    among them, or if nothing in it is new.
+    """
+    account, device = submission.account, submission.device
+    last = workspace.devices.get((account, device)) if device is not None else None
+    if last is None or last == submission.previous:
+        return False
+    if any(mutation.id == last for mutation in submission.mutations):
+        return False
+    return any((account, mutation.id) not in workspace.seen for mutation in submission.mutations)
+
+
+def _fail(batch: Sequence[Submission], error: BaseException) -> None:
+    for submission in batch:
+        if not submission.answer.done():
+            submission.answer.set_exception(error)
+
+
+class _Lane:
+    """One queue and the task that commits what is in it, batch after batch."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._queue: deque[Submission] = deque()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        self._stopping = True
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+
+    def add(self, submission: Submission) -> None:
+        self._queue.append(submission)
+        self._wake.set()
+
+    async def _run(self) -> None:
+        while True:
+            while self._queue:
+                batch = self._take()
+                try:
+                    await self._pipeline.commit(batch)
+                except Exception as error:
+                    # A lane that died would leave its accounts unable to write.
+                    log.exception("batch failed")
+                    _fail(batch, SynclineError(Code.INTERNAL, f"The log says why: {type(error)}."))
+            if self._stopping:
+                return
+            self._wake.clear()
+            await self._wake.wait()
+
+    def _take(self) -> list[Submission]:
+        batch = [self._queue.popleft()]
+        size = len(batch[0].mutations)
+        while self._queue and size + len(self._queue[0].mutations) <= self._pipeline.batch_limit:
+            batch.append(self._queue.popleft())
+            size += len(batch[-1].mutations)
+        self._pipeline.taken(batch)
+        return batch

@@ -1,0 +1,341 @@
+"""Documents over HTTP: decode, call, answer."""
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, Response, delete, get, patch, post, put, route
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+from msgspec import UNSET, Meta, Raw
+
+from app.auth.types import Principal
+from app.documents.decide import Decision, view
+from app.documents.documents import Documents, wire_receipt
+from app.documents.mutations import delete_mutation, restore_mutation
+from app.documents.types import (
+    DeleteQuery,
+    DocumentList,
+    DocumentView,
+    PatchDocument,
+    PutDocument,
+    RestoreBody,
+    RevisionList,
+    RevisionView,
+    WriteResult,
+    require_key,
+)
+from app.errors import Code
+from app.openapi import Description, Header
+from app.requests import decode_body, decode_query, etag, if_match, none_match, prefers_minimal
+
+JSON = "application/json"
+_encode = msgspec.json.Encoder().encode
+
+Asking = Request[Principal, Any, Any]
+
+
+class ReceiptQuery(msgspec.Struct, forbid_unknown_fields=True):
+    receipt: Annotated[bool, Meta(description="Explain how the result came about")] = False
+
+
+class NoQuery(msgspec.Struct, forbid_unknown_fields=True):
+    pass
+
+
+IF_MATCH = Header("If-Match", 'Write only if the version is this one, such as "7"')
+IF_NONE_MATCH = Header("If-None-Match", "`*`: create only; on a read, versions already held")
+PREFER = Header("Prefer", "`return=minimal` leaves the value out of the answer")
+ETAG = Header("ETag", "The version, quoted")
+
+WRITE_PROBLEMS = (
+    Code.MALFORMED_JSON,
+    Code.INVALID_REQUEST,
+    Code.INVALID_KEY,
+    Code.BODY_TOO_LARGE,
+    Code.INVALID_VALUE,
+    Code.WRONG_TYPE,
+    Code.DEVICE_REQUIRED,
+    Code.ID_REUSED,
+    Code.RULE_FAILED,
+    Code.DOCUMENT_TOO_LARGE,
+    Code.TOO_MANY_DOCUMENTS,
+    Code.OVERLOADED,
+    Code.DATABASE_UNAVAILABLE,
+    Code.SHUTTING_DOWN,
+)
+
+
+@put(
+    "/v1/documents/{key:str}",
+    opt=Description(
+        "Write a document, merged with what others wrote",
+        body=PutDocument,
+        query=ReceiptQuery,
+        answers={200: WriteResult, 201: WriteResult},
+        problems=(
+            *WRITE_PROBLEMS,
+            Code.BASE_UNKNOWN,
+            Code.CONFLICT,
+            Code.PRECONDITION_FAILED,
+        ),
+        request_headers=(IF_MATCH, IF_NONE_MATCH, PREFER),
+        response_headers=(ETAG,),
+    ).opt(),
+)
+async def put_document(
+    key: FromPath[str], request: Asking, documents: NamedDependency[Documents]
+) -> Response[bytes]:
+    require_key(key)
+    query = decode_query(request.query_params, ReceiptQuery)
+    body = decode_body(await request.body(), PutDocument)
+    mutation = documents.intake.put(key, body, documents.clock())
+    mutation.receipt = query.receipt
+    mutation.if_match = if_match(request.headers.get("if-match"))
+    mutation.if_none_match = _creates_only(request)
+    if isinstance(mutation.if_match, int) and mutation.base is None:
+        mutation.base = mutation.if_match
+    return _written(await documents.write(request.user.account, mutation), request)
+
+
+@patch(
+    "/v1/documents/{key:str}",
+    opt=Description(
+        "Apply operations to the current document, once",
+        body=PatchDocument,
+        query=ReceiptQuery,
+        answers={200: WriteResult, 201: WriteResult},
+        problems=(
+            *WRITE_PROBLEMS,
+            Code.ID_REQUIRED,
+            Code.INVALID_OPERATION,
+            Code.DOCUMENT_NOT_FOUND,
+            Code.PRECONDITION_FAILED,
+        ),
+        request_headers=(IF_MATCH, PREFER),
+        response_headers=(ETAG,),
+    ).opt(),
+)
+async def patch_document(
+    key: FromPath[str], request: Asking, documents: NamedDependency[Documents]
+) -> Response[bytes]:
+    require_key(key)
+    query = decode_query(request.query_params, ReceiptQuery)
+    body = decode_body(await request.body(), PatchDocument)
+    mutation = documents.intake.patch(key, body, documents.clock())
+    mutation.receipt = query.receipt
+    mutation.if_match = if_match(request.headers.get("if-match"))
+    return _written(await documents.write(request.user.account, mutation), request)
+
+
+@delete(
+    "/v1/documents/{key:str}",
+    status_code=200,
+    opt=Description(
+        "Delete a document; a tombstone stays",
+        query=DeleteQuery,
+        answers={200: WriteResult},
+        problems=(
+            Code.INVALID_REQUEST,
+            Code.INVALID_KEY,
+            Code.ID_REUSED,
+            Code.DOCUMENT_NOT_FOUND,
+            Code.PRECONDITION_FAILED,
+            Code.OVERLOADED,
+            Code.DATABASE_UNAVAILABLE,
+            Code.SHUTTING_DOWN,
+        ),
+        request_headers=(IF_MATCH, PREFER),
+        response_headers=(ETAG,),
+    ).opt(),
+)
+async def delete_document(
+    key: FromPath[str], request: Asking, documents: NamedDependency[Documents]
+) -> Response[bytes]:
+    require_key(key)
+    query = decode_query(request.query_params, DeleteQuery)
+    mutation = delete_mutation(key, query, documents.clock())
+    mutation.if_match = if_match(request.headers.get("if-match"))
+    return _written(await documents.write(request.user.account, mutation), request)
+
+
+@route(
+    "/v1/documents/{key:str}",
+    http_method=["GET", "HEAD"],
+    opt=Description(
+        "Read a document",
+        query=NoQuery,
+        answers={200: DocumentView, 304: None},
+        problems=(
+            Code.INVALID_REQUEST,
+            Code.INVALID_KEY,
+            Code.DOCUMENT_NOT_FOUND,
+            Code.DOCUMENT_DELETED,
+            Code.DATABASE_UNAVAILABLE,
+        ),
+        request_headers=(IF_NONE_MATCH,),
+        response_headers=(ETAG,),
+    ).opt(),
+)
+async def read_document(
+    key: FromPath[str], request: Asking, documents: NamedDependency[Documents]
+) -> Response[bytes]:
+    require_key(key)
+    decode_query(request.query_params, NoQuery)
+    document = await documents.read(request.user.account, key)
+    headers = {"ETag": etag(document.version)}
+    if none_match(request.headers.get("if-none-match"), document.version):
+        return Response(b"", status_code=304, headers=headers)
+    return Response(_encode(view(document)), status_code=200, headers=headers, media_type=JSON)
+
+
+@get(
+    "/v1/documents",
+    opt=Description(
+        "List the documents",
+        query=NoQuery,
+        answers={200: DocumentList},
+        problems=(Code.INVALID_REQUEST, Code.DATABASE_UNAVAILABLE),
+    ).opt(),
+)
+async def list_documents(request: Asking, documents: NamedDependency[Documents]) -> Response[bytes]:
+    decode_query(request.query_params, NoQuery)
+    return _json(await documents.list(request.user.account))
+
+
+@get(
+    "/v1/documents/{key:str}/revisions",
+    opt=Description(
+        "List the kept versions of a document, newest first",
+        query=NoQuery,
+        answers={200: RevisionList},
+        problems=(
+            Code.INVALID_REQUEST,
+            Code.INVALID_KEY,
+            Code.DOCUMENT_NOT_FOUND,
+            Code.DATABASE_UNAVAILABLE,
+        ),
+    ).opt(),
+)
+async def list_revisions(
+    key: FromPath[str], request: Asking, documents: NamedDependency[Documents]
+) -> Response[bytes]:
+    require_key(key)
+    decode_query(request.query_params, NoQuery)
+    return _json(await documents.revisions(request.user.account, key))
+
+
+@get(
+    "/v1/documents/{key:str}/revisions/{version:str}",
+    opt=Description(
+        "Read a kept version of a document",
+        query=ReceiptQuery,
+        answers={200: RevisionView},
+        problems=(
+            Code.INVALID_REQUEST,
+            Code.INVALID_KEY,
+            Code.REVISION_NOT_FOUND,
+            Code.DATABASE_UNAVAILABLE,
+        ),
+    ).opt(),
+)
+async def read_revision(
+    key: FromPath[str],
+    version: FromPath[str],
+    request: Asking,
+    documents: NamedDependency[Documents],
+) -> Response[bytes]:
+    require_key(key)
+    query = decode_query(request.query_params, ReceiptQuery)
+    number = decode_query({"version": version}, RevisionPath).version
+    account = request.user.account
+    return _json(await documents.revision(account, key, number, receipt=query.receipt))
+
+
+@post(
+    "/v1/documents/{key:str}/revisions/{version:str}/restore",
+    status_code=200,
+    opt=Description(
+        "Make a kept version the current one",
+        body=RestoreBody,
+        body_required=False,
+        query=NoQuery,
+        answers={200: WriteResult, 201: WriteResult},
+        problems=(
+            Code.MALFORMED_JSON,
+            Code.INVALID_REQUEST,
+            Code.INVALID_KEY,
+            Code.BODY_TOO_LARGE,
+            Code.ID_REUSED,
+            Code.DOCUMENT_NOT_FOUND,
+            Code.DOCUMENT_TOO_LARGE,
+            Code.REVISION_NOT_FOUND,
+            Code.REVISION_DELETED,
+            Code.RULE_FAILED,
+            Code.PRECONDITION_FAILED,
+            Code.OVERLOADED,
+            Code.DATABASE_UNAVAILABLE,
+            Code.SHUTTING_DOWN,
+        ),
+        request_headers=(IF_MATCH, PREFER),
+        response_headers=(ETAG,),
+    ).opt(),
+)
+async def restore_revision(
+    key: FromPath[str],
+    version: FromPath[str],
+    request: Asking,
+    documents: NamedDependency[Documents],
+) -> Response[bytes]:
+    require_key(key)
+    decode_query(request.query_params, NoQuery)
+    number = decode_query({"version": version}, RevisionPath).version
+    body = decode_body(await request.body() or b"{}", RestoreBody)
+    mutation = restore_mutation(key, number, body, documents.clock())
+    mutation.if_match = if_match(request.headers.get("if-match"))
+    return _written(await documents.write(request.user.account, mutation), request)
+
+
+class RevisionPath(msgspec.Struct):
+    version: Annotated[int, Meta(ge=1, le=2**53 - 1)]
+
+
+ROUTES = [
+    put_document,
+    patch_document,
+    delete_document,
+    read_document,
+    list_documents,
+    list_revisions,
+    read_revision,
+    restore_revision,
+]
+
+
+def _creates_only(request: Asking) -> bool:
+    header = request.headers.get("if-none-match")
+    return header is not None and header.strip() == "*"
+
+
+def _json(answer: Any) -> Response[bytes]:
+    return Response(_encode(answer), status_code=200, media_type=JSON)
+
+
+def _written(decision: Decision, request: Asking) -> Response[bytes]:
+    document = decision.document
+    assert document is not None
+    assert decision.outcome is not None
+    headers = {"ETag": etag(document.version)}
+    minimal = prefers_minimal(request.headers.get("prefer"))
+    if minimal:
+        headers["Preference-Applied"] = "return=minimal"
+    result = WriteResult(
+        key=document.key,
+        version=document.version,
+        deleted=document.deleted,
+        outcome=decision.outcome,
+        updated_at=document.updated_at_ms,
+        value=UNSET if minimal else Raw(document.stored.value or b"null"),
+        receipt=UNSET if decision.receipt is None else wire_receipt(decision.receipt) or [],
+    )
+    status = 201 if decision.created else 200
+    return Response(_encode(result), status_code=status, headers=headers, media_type=JSON)

@@ -1,0 +1,200 @@
+"""The OpenAPI document, built from what each route says of itself.
+
+A route carries a `Description` beside its handler: bodies and answers are msgspec structs, the
+very ones that are decoded and encoded, so the document cannot drift from the code. Built here
+and not by Litestar, because handlers read raw bodies: a body is checked for depth before a
+decoder sees it, and its value keeps its exact bytes.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+from litestar.routes import BaseRoute, HTTPRoute
+
+from app.errors import Code
+from app.problems import MEDIA_TYPE, STATUS, TITLE
+
+OPT = "description"
+SCHEMAS = "#/components/schemas/{name}"
+AUTHENTICATED = (Code.TOKEN_MISSING, Code.TOKEN_INVALID, Code.TOKEN_EXPIRED, Code.KEYS_UNAVAILABLE)
+ALWAYS = (Code.INTERNAL,)
+
+
+@dataclass(frozen=True)
+class Header:
+    name: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a route takes and answers. An answer of None has no body."""
+
+    summary: str
+    answers: Mapping[int, type | None]
+    body: type | None = None
+    body_required: bool = True
+    query: type | None = None
+    problems: tuple[Code, ...] = ()
+    request_headers: tuple[Header, ...] = ()
+    response_headers: tuple[Header, ...] = ()
+    media_type: str = "application/json"
+
+    def opt(self) -> dict[str, Any]:
+        return {OPT: self}
+
+
+class Problem(msgspec.Struct):
+    """RFC 9457. `code` is stable; `docs/reference/errors.md` says what to do about each."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+
+
+def build(routes: Iterable[BaseRoute]) -> bytes:
+    """The document of all described routes, as JSON."""
+    described = sorted(
+        (
+            (route.path_format, method.lower(), handler.opt[OPT])
+            for route in routes
+            if isinstance(route, HTTPRoute)
+            for handler in route.route_handlers
+            for method in handler.http_methods
+            if OPT in handler.opt
+        ),
+        key=lambda entry: entry[:2],
+    )
+    kinds = [Problem, *(kind for *_, one in described for kind in _kinds(one))]
+    _, schemas = msgspec.json.schema_components(dict.fromkeys(kinds), ref_template=SCHEMAS)
+    schemas["Problem"]["additionalProperties"] = True
+    schemas["Problem"]["properties"]["code"]["enum"] = sorted(Code)
+    paths: dict[str, dict[str, Any]] = {}
+    for path, method, description in described:
+        paths.setdefault(path, {})[method] = _operation(path, method, description)
+    document = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Syncline",
+            "version": version("syncline"),
+            "description": "Documents that many devices edit offline, merged by named rules.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": _portable(schemas),
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+            },
+        },
+    }
+    return msgspec.json.encode(document)
+
+
+def _kinds(description: Description) -> list[type]:
+    return [kind for kind in (description.body, *description.answers.values()) if kind is not None]
+
+
+def _operation(path: str, method: str, description: Description) -> dict[str, Any]:
+    private = path.startswith("/v1/")
+    words = re.findall(r"[A-Za-z0-9]+", path.replace("{key}", "document").replace("/v1", ""))
+    operation: dict[str, Any] = {
+        "operationId": "_".join((method, *words)),
+        "summary": description.summary,
+        "parameters": [
+            *_path_parameters(path),
+            *_query_parameters(description.query),
+            *(_header(header) for header in description.request_headers),
+        ],
+        "responses": _responses(method, description, private),
+    }
+    if description.body is not None:
+        operation["requestBody"] = {
+            "required": description.body_required,
+            "content": {"application/json": {"schema": _reference(description.body)}},
+        }
+    if private:
+        operation["security"] = [{"token": []}]
+    return operation
+
+
+def _responses(method: str, description: Description, private: bool) -> dict[str, Any]:
+    headers = {
+        header.name: {"description": header.meaning, "schema": {"type": "string"}}
+        for header in description.response_headers
+    }
+    responses: dict[str, Any] = {}
+    for status, kind in description.answers.items():
+        answer: dict[str, Any] = {"description": _MEANING[status], "headers": headers}
+        if method != "head" and description.media_type != "application/json":
+            answer["content"] = {description.media_type: {"schema": {"type": "string"}}}
+        elif method != "head" and kind is not None:
+            answer["content"] = {description.media_type: {"schema": _reference(kind)}}
+        responses[str(status)] = answer
+    by_status: dict[int, list[Code]] = {}
+    for code in (*description.problems, *(AUTHENTICATED if private else ()), *ALWAYS):
+        by_status.setdefault(STATUS[code], []).append(code)
+    for status, codes in sorted(by_status.items()):
+        problem: dict[str, Any] = {
+            "description": "; ".join(f"`{code}`: {TITLE[code]}" for code in codes)
+        }
+        if method != "head":
+            problem["content"] = {MEDIA_TYPE: {"schema": _reference(Problem)}}
+        responses[str(status)] = problem
+    return responses
+
+
+_MEANING = {200: "Done", 201: "Created", 304: "Not changed", 503: "Not ready"}
+
+
+def _path_parameters(path: str) -> list[dict[str, Any]]:
+    schemas: dict[str, dict[str, Any]] = {
+        "key": {"type": "string", "pattern": "^[A-Za-z0-9._:~-]{1,128}$"},
+        "version": {"type": "integer", "minimum": 1},
+    }
+    return [
+        {"name": name, "in": "path", "required": True, "schema": schemas[name]}
+        for name in re.findall(r"{(\w+)}", path)
+    ]
+
+
+def _query_parameters(query: type | None) -> list[dict[str, Any]]:
+    if query is None:
+        return []
+    (schema,), components = msgspec.json.schema_components([query], ref_template=SCHEMAS)
+    body = components[schema["$ref"].rpartition("/")[2]]
+    required = body.get("required", [])
+    return [
+        {"name": name, "in": "query", "required": name in required, "schema": _portable(member)}
+        for name, member in body["properties"].items()
+    ]
+
+
+def _header(header: Header) -> dict[str, Any]:
+    return {
+        "name": header.name,
+        "in": "header",
+        "description": header.meaning,
+        "schema": {"type": "string"},
+    }
+
+
+def _reference(kind: type) -> dict[str, str]:
+    return {"$ref": SCHEMAS.format(name=kind.__name__)}
+
+
+def _portable(schema: Any) -> Any:
+    """Patterns as JSON Schema writes them: Python's `\\Z` is an ECMAScript `$`."""
+    if isinstance(schema, dict):
+        return {
+            name: item.replace(r"\Z", "$")
+            if name == "pattern" and isinstance(item, str)
+            else _portable(item)
+            for name, item in schema.items()
+        }
+    return [_portable(item) for item in schema] if isinstance(schema, list) else schema

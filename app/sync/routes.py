@@ -1,0 +1,49 @@
+"""Sync over HTTP."""
+
+from typing import Any
+
+import msgspec
+from litestar import Request, Response, post
+from litestar.di import NamedDependency
+
+from app.auth.types import Principal
+from app.errors import Code
+from app.openapi import Description
+from app.requests import decode_body
+from app.sync.exchange import Exchange
+from app.sync.types import SyncAnswer, SyncRequest
+
+_encode = msgspec.json.Encoder().encode
+
+
+@post(
+    "/v1/sync",
+    status_code=200,
+    opt=Description(
+        "Push mutations and pull changes in one round trip",
+        body=SyncRequest,
+        answers={200: SyncAnswer},
+        problems=(
+            Code.MALFORMED_JSON,
+            Code.INVALID_REQUEST,
+            Code.MALFORMED_CURSOR,
+            Code.INVALID_VALUE,
+            Code.BODY_TOO_LARGE,
+            Code.DEVICE_FORKED,
+            Code.EVENTS_UNAVAILABLE,
+            Code.CURSOR_EXPIRED,
+            Code.OVERLOADED,
+            Code.DATABASE_UNAVAILABLE,
+            Code.SHUTTING_DOWN,
+        ),
+    ).opt(),
+)
+async def sync(
+    request: Request[Principal, Any, Any], exchange: NamedDependency[Exchange]
+) -> Response[bytes]:
+    body = decode_body(await request.body(), SyncRequest)
+    answer = await exchange.sync(request.user.account, body)
+    return Response(_encode(answer), status_code=200, media_type="application/json")
+
+
+ROUTES = [sync]

@@ -1,0 +1,154 @@
+"""States survive storage: plain JSON in one column, metadata in a compact sidecar."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from merge_rules import ABSENT, State, counter, last_write_wins, record, strict
+from merge_rules.canonical import encode as canonical
+from merge_rules.sidecar import Sidecar
+from merge_rules.state import Stored, decode, encode
+from merge_rules.stamp import ZERO
+from tests.merge_rules.strategies import (
+    EVERYTHING,
+    RULES,
+    examples,
+    exact,
+    reachable_states,
+    same,
+    states_of,
+    unchanged_by,
+)
+
+every_rule = pytest.mark.parametrize("name", RULES)
+
+
+@every_rule
+def test_stored_states_come_back(name: str) -> None:
+    """What a restart loses from a state, a later merge loses for the user."""
+    rule = RULES[name]
+
+    @examples(50, name)
+    @given(states_of(rule) | reachable_states(rule, 1).map(lambda s: s[0]))
+    def law(state: State) -> None:
+        unchanged = unchanged_by(state)
+        stored = encode(rule, state)
+        unchanged()
+        back = decode(rule, stored)
+        assert same(back, state)
+        assert same(rule.value(back), rule.value(state))
+        assert encode(rule, back) == stored
+
+    law()
+
+
+@every_rule
+def test_the_json_column_is_the_plain_value(name: str) -> None:
+    """Other programs read that column, so it must be canonical JSON and nothing else."""
+    rule = RULES[name]
+
+    @examples(15, name)
+    @given(states_of(rule))
+    def law(state: State) -> None:
+        value = rule.value(state)
+        assert encode(rule, state).value == (None if value is ABSENT else canonical(value))
+
+    law()
+
+
+def _reversed(thing: Any) -> Any:
+    """The same state with every dictionary filled in the opposite order."""
+    if isinstance(thing, dict):
+        return {key: _reversed(thing[key]) for key in reversed(thing)}
+    return tuple(map(_reversed, thing)) if isinstance(thing, tuple) else thing
+
+
+@every_rule
+def test_equal_states_are_stored_as_equal_bytes(name: str) -> None:
+    """Devices converge on bytes, so the order in which keys arrived must leave no trace."""
+    rule = RULES[name]
+
+    @examples(25, name)
+    @given(states_of(rule))
+    def law(state: State) -> None:
+        assert encode(rule, _reversed(state)) == encode(rule, state)
+
+    law()
+
+
+def test_strict_is_stored_without_a_sidecar() -> None:
+    """A strict document is its value, so nothing may stand beside it."""
+    stored = encode(strict, ({"a": 1},))
+    assert stored == Stored(b'{"a":1}', b"")
+    assert same(decode(strict, stored), ({"a": 1},))
+    assert encode(strict, None) == Stored(None, b"")
+    assert decode(strict, Stored(None, b"")) is None
+
+
+def test_a_tombstone_keeps_its_stamp() -> None:
+    """A field that was taken away must stay away when an older write arrives after a restart."""
+    state = {"gone": ((5, 0, "a"),), "here": ((5, 0, "a"), 1)}
+    rule = record({})
+    assert same(decode(rule, encode(rule, state)), state)
+    assert same(decode(last_write_wins, encode(last_write_wins, ((5, 0, "a"),))), ((5, 0, "a"),))
+
+
+def test_the_floor_is_the_commonest_stamp_and_ties_take_the_greatest() -> None:
+    """The floor costs nothing per field, and a choice by chance would change stored bytes."""
+    early, late = (1, 0, "a"), (2, 0, "b")
+    assert Sidecar.over([early, early, late]).floor == early
+    assert Sidecar.over([late, early]).floor == Sidecar.over([early, late]).floor == late
+    assert Sidecar.over([]).floor == ZERO
+
+
+def test_a_state_without_metadata_has_an_empty_sidecar() -> None:
+    """Most small documents need no sidecar; an empty one must cost no byte."""
+    assert encode(EVERYTHING, {"top": 5, "items": [1], "done": True}).sidecar == b""
+
+
+def test_a_sole_counter_writes_its_sum_once() -> None:
+    """With one device the sum is the value, so the sidecar leaves it out and finds it again."""
+    state = {"phone": (3, 4321)}
+    stored = encode(counter, state)
+    assert same(decode(counter, stored), state)
+    assert b"\xcd" not in stored.sidecar  # no two-byte integer: 4321 is not in there
+
+
+def _document_of_320_bytes() -> dict[str, Any]:
+    value: dict[str, Any] = {f"field_{n}": f"value number {n}" for n in range(9)}
+    value |= {"xp": 1200, "hearts": 5}
+    value["pad"] = "x" * (320 - len(json.dumps(value, separators=(",", ":"))) - 9)
+    assert len(canonical(value)) == 320
+    return value
+
+
+BUDGETED = record({"xp": counter, "hearts": counter})
+NOW = 1_764_000_000_000
+
+
+def test_the_sidecar_of_one_device_keeps_its_budget() -> None:
+    """Design §2 gives the sidecar of a 320-byte document at most 50 bytes with one device."""
+    state = BUDGETED.advance({}, _document_of_320_bytes(), (NOW, 0, "0f3a9c1e"))
+    assert len(encode(BUDGETED, state).sidecar) <= 50
+
+
+def test_the_sidecar_of_three_devices_keeps_its_budget() -> None:
+    """Design §2 gives it at most 170 bytes with three devices and two counters."""
+    value = _document_of_320_bytes()
+    state = BUDGETED.bottom
+    for number, device in enumerate(("0f3a9c1e", "77b2d410", "c4e8aa05")):
+        value = value | {
+            "xp": value["xp"] + 10,
+            "hearts": value["hearts"] - 1,
+            f"field_{number}": f"by {device}",
+            f"field_{number + 3}": f"by {device}",
+        }
+        state = BUDGETED.advance(state, value, (NOW + 60_000 * number, 0, device))
+    assert len(encode(BUDGETED, state).sidecar) <= 170
+
+
+def test_exact_equality_tells_look_alikes_apart() -> None:
+    """The whole suite compares with this, so it must see what == does not."""
+    assert len({exact(item) for item in (True, 1, 1.0, "1", ABSENT, "absent", None)}) == 7
