@@ -29,6 +29,7 @@ from app.documents.mutations import Intake
 from app.documents.pipeline import Pipeline, PipelineSettings
 from app.documents.rules import load_registry
 from app.errors import Code, SynclineError
+from app.logs import log_to_stderr
 from app.operations import routes as operation_routes
 from app.operations.reference import page
 from app.operations.routes import Operations
@@ -104,7 +105,8 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
 
 
 def from_environment() -> Litestar:
-    """The app of one worker process."""
+    """The app of one worker process, which starts with nothing but its environment."""
+    log_to_stderr()
     return create_app(load_settings())
 
 

@@ -1,7 +1,6 @@
 """Starting the service: database, listening, stopping in good order."""
 
 import asyncio
-import logging
 import os
 import signal
 import subprocess
@@ -16,7 +15,6 @@ from types import FrameType
 
 import httpx
 import msgspec
-import structlog
 import uvicorn
 
 from app.auth.secret import hs256_secret
@@ -26,6 +24,7 @@ from app.database import embedded
 from app.database.engine import Database
 from app.database.migrate import migrate
 from app.documents.rules import load_registry
+from app.logs import log_to_stderr
 from app.main import StartError, create_app
 from app.settings import Settings, variable
 
@@ -48,7 +47,7 @@ def database_url(settings: Settings, report: Report) -> Iterator[str]:
 
 def serve(settings: Settings, report: Report) -> None:
     """Serves until a signal asks to stop; what is in flight is answered first."""
-    _log_to_stderr()
+    log_to_stderr()
     load_registry(settings)
     with database_url(settings, report) as url:
         if settings.database_url is None:
@@ -147,21 +146,6 @@ def _warn_of_development_secret(settings: Settings, report: Report) -> None:
             f"Tokens are signed with a development secret kept in {settings.data_path}; "
             "set SYNCLINE_JWT_SECRET or SYNCLINE_JWKS_URL before real people use this."
         )
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer()
-            if sys.stderr.isatty()
-            else structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 # --- a service for the demo -------------------------------------------------------------------

@@ -255,8 +255,11 @@ class _Case:
         return None if snapshot is None else self._state(snapshot)
 
     def _owns(self, base: int) -> list[Own]:
-        device = self.mutation.device
-        return [] if device is None else self.history.own(self.mutation.key, device, base)
+        device, current = self.mutation.device, self.current
+        if device is None or current is None:
+            return []
+        # What it proposed before the epoch began belongs to a document that is no more.
+        return self.history.own(current.key, device, max(base, current.epoch_version))
 
     def _join_own(self, state: State, base: int) -> State:
         for own in self._owns(base):
@@ -316,7 +319,10 @@ class _Case:
         if current is not None and base is not None and base < current.epoch_version:
             # Another delete came first, and whatever was written since had seen that one.
             return Decision("unchanged", current)
-        return self._bury()
+        decision = self._bury()
+        if decision.outcome == "applied" and current is not None and base is not None:
+            decision.outcome = "applied" if base >= current.version else "merged"
+        return decision
 
     def _bury(self) -> Decision:
         """Raises the epoch and leaves a tombstone: every edit that had not seen it is beaten."""

@@ -1,0 +1,52 @@
+"""What is installed works without the checkout."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_plain_install_serves_from_any_folder(tmp_path: Path) -> None:
+    """Migrations and all else that the service needs must be in the wheel."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("SYNCLINE_", "PYTHON"))}
+    environment |= {"HOME": str(tmp_path / "home"), "SYNCLINE_PORT": "0"}
+    (tmp_path / "home").mkdir()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv/bin/python"
+    subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", ROOT],
+        check=True,
+        cwd=elsewhere,
+        env=os.environ | {"HOME": environment["HOME"]},
+    )
+    process = subprocess.Popen(
+        [tmp_path / "venv/bin/syncline", "serve"],
+        cwd=elsewhere,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        said = ""
+        for line in process.stderr:
+            said += line
+            if line.strip().endswith("syncline demo"):
+                break
+        address = re.search(r"listens on (http://\S+)", said)
+        assert address is not None, said
+        ready = httpx.Client(transport=httpx.HTTPTransport(retries=5), timeout=30)
+        assert ready.get(f"{address[1]}/readyz").json() == {"status": "ready"}
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    assert sys.executable != str(python)
