@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from merge_rules.canonical import decode, encode
-from merge_rules.refusal import Path, WrongType
+from merge_rules.refusal import Path, Refusal, WrongType
 from merge_rules.rule import ABSENT, Operation, Rule, State
 from merge_rules.sidecar import Packed, Sidecar
 from merge_rules.stamp import Stamp
@@ -133,7 +133,10 @@ class MapOf(Rule):
         changed = {}
         for key, item in value.items():
             below = base.get(key, self.rule.bottom)
-            delta = self.rule.delta(below, item, stamp)
+            try:
+                delta = self.rule.delta(below, item, stamp)
+            except Refusal as refusal:
+                raise refusal.below(key) from refusal
             if delta != self.rule.bottom or key not in base:
                 changed[key] = delta
         return changed
@@ -219,7 +222,10 @@ class RemovableMapOf(Rule):
     def delta(self, base: State, value: Any, stamp: Stamp) -> State:
         changed = {}
         for key, item in value.items():
-            entry = self._write(base, key, self.rule.delta, item, stamp)
+            try:
+                entry = self._write(base, key, self.rule.delta, item, stamp)
+            except Refusal as refusal:
+                raise refusal.below(key) from refusal
             if entry is not None:
                 changed[key] = entry
         for key, (length, _) in base.items():

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from merge_rules.refusal import Path, WrongType
+from merge_rules.refusal import Path, Refusal, WrongType
 from merge_rules.register import LastWriteWins, last_write_wins
 from merge_rules.rule import ABSENT, Operation, Rule, State
 from merge_rules.sidecar import Packed, Sidecar
@@ -38,7 +38,10 @@ class Record(Rule):
         changed = {}
         for name, item in value.items():
             rule = self.child(name)
-            delta = rule.delta(base.get(name, rule.bottom), item, stamp)
+            try:
+                delta = rule.delta(base.get(name, rule.bottom), item, stamp)
+            except Refusal as refusal:
+                raise refusal.below(name) from refusal
             if delta != rule.bottom or name not in base:
                 changed[name] = delta
         return changed

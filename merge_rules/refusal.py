@@ -30,6 +30,10 @@ class Refusal(Exception):
         self.path = path
         self.reason = reason
 
+    def below(self, token: str) -> "Refusal":
+        """The same refusal, seen from the object that holds the value at `token`."""
+        return type(self)((token, *self.path), self.reason)
+
 
 class NotJson(Refusal):
     """The bytes are not JSON."""

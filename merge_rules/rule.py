@@ -59,7 +59,7 @@ class Operation(NamedTuple):
 
 
 class Rule:
-    """A merge rule. Subclasses are immutable and compare by what they describe."""
+    """A merge rule. Rules are immutable, and those that `describe` alike behave alike."""
 
     name: str
     bottom: State = None

@@ -13,7 +13,7 @@ SKEW_TOLERANCE_MS = 120_000
 
 
 def successor(stamp: Stamp, device: str) -> Stamp:
-    """The least stamp of this device that is greater than the given one."""
+    """The least stamp of this device whose time and counter come after the given one's."""
     return (stamp[0], stamp[1] + 1, device)
 
 

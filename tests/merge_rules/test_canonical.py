@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from merge_rules import NotCanonical, NotJson, Refusal
 from merge_rules.canonical import MAX_DEPTH, MAX_INTEGER, check, decode, depth, encode, parse
 from merge_rules.canonical import same as canonical_same
-from tests.merge_rules.strategies import examples, exact, json_values, same, scalars, text
+from tests.merge_rules.strategies import exact, examples, json_values, same, scalars, text
 
 
 def refusal(data: bytes, max_keys: int | None = None) -> Refusal:
@@ -235,8 +235,9 @@ def test_an_escaped_backslash_before_u0000_is_no_nul(data: bytes) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"\\ud800", b"\\udc00", b"\\ud800\\u0041", b"\\ud800\\ud800", b"\\udc00\\ud800", b"a\\ud83d",
-        b"\\ud83d\\u0022", b"\\ud83d\\ude00\\ude00", b"\\uDBFF", b"\xed\xa0\x80", b"\xed\xb0\x80",
+        b"\\ud800", b"\\udc00", b"\\ud800\\u0041", b"\\ud800\\ud800", b"\\udc00\\ud800",
+        b"a\\ud83d", b"\\ud83d\\u0022", b"\\ud83d\\ude00\\ude00", b"\\uDBFF", b"\xed\xa0\x80",
+        b"\xed\xb0\x80",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("place", [b'"%s"', b'["%s"]', b'{"%s":1}', b'{"k":"x%sx"}'])
@@ -346,12 +347,13 @@ def test_an_empty_container_is_a_level(inside: bytes) -> None:
 
 def test_siblings_and_brackets_in_strings_are_no_levels() -> None:
     """Counting brackets is only a first look; wide documents and ASCII art are allowed."""
-    for value in (
+    values: list[Any] = [
         [[]] * 100,
         ["[" * 100],
         {"{" * 100: '\\"[[[['},
         ["\\", "[" * 40, '"' + "{" * 40],
-    ):
+    ]
+    for value in values:
         assert same(parse(encode(value))[0], value)
         assert depth(encode(value)) <= 2
 

@@ -51,7 +51,7 @@ def test_join_is_a_semilattice_on_all_colliding_triples(name: str) -> None:
 def test_join_is_a_semilattice_on_arbitrary_states(name: str) -> None:
     """Composed states collide in some keys and not in others, which no pool enumerates."""
 
-    @examples(100, name)
+    @examples(60, name)
     @given(st.tuples(*[states_of(RULES[name])] * 3))
     def law(states: tuple[State, State, State]) -> None:
         assert_semilattice(RULES[name], *states)
@@ -63,7 +63,7 @@ def test_join_is_a_semilattice_on_arbitrary_states(name: str) -> None:
 def test_join_is_a_semilattice_on_reachable_states(name: str) -> None:
     """What devices and operations really make must join lawfully, tombstones included."""
 
-    @examples(30, name)
+    @examples(24, name)
     @given(reachable_states(RULES[name], 3))
     def law(states: list[State]) -> None:
         assert_semilattice(RULES[name], *states)
@@ -76,7 +76,7 @@ def test_advance_is_inflationary_and_pure(name: str) -> None:
     """A write that moved below its base would undo what the device had already seen."""
     rule = RULES[name]
 
-    @examples(50, name)
+    @examples(35, name)
     @given(
         states_of(rule) | reachable_states(rule, 1).map(lambda s: s[0]), values_of(rule), stamps()
     )
@@ -95,7 +95,7 @@ def test_no_change_is_no_new_state(name: str) -> None:
     """A device that sends back what it saw must not look like an editor of all of it."""
     rule = RULES[name]
 
-    @examples(40, name)
+    @examples(30, name)
     @given(states_of(rule) | reachable_states(rule, 1).map(lambda s: s[0]), stamps())
     def law(base: State, stamp: tuple[int, int, str]) -> None:
         value = rule.value(base)
@@ -141,7 +141,7 @@ def test_a_device_sees_its_own_write(name: str) -> None:
     """The value after a write is the write, wherever the rule lets one device decide."""
     rule = RULES[name]
 
-    @examples(60, name)
+    @examples(40, name)
     @given(
         states_of(rule) | reachable_states(rule, 1).map(lambda s: s[0]), values_of(rule), stamps()
     )
@@ -157,7 +157,7 @@ def test_a_second_write_supersedes_the_first(name: str) -> None:
     """A device that saw its first write and wrote again means the second, whatever its clock."""
     rule = RULES[name]
 
-    @examples(40, name)
+    @examples(30, name)
     @given(states_of(rule), values_of(rule), values_of(rule), devices, st.data())
     def law(base: State, one: Any, two: Any, device: str, data: st.DataObject) -> None:
         first = rule.advance(base, one, data.draw(stamps(st.just(device))))
@@ -173,7 +173,7 @@ def test_adoption_takes_the_value_over(name: str) -> None:
     """An imported value must look after adoption as it did before, and then merge like any."""
     rule = RULES[name]
 
-    @examples(40, name)
+    @examples(30, name)
     @given(values_of(rule), stamps())
     def law(value: Any, stamp: tuple[int, int, str]) -> None:
         unchanged = unchanged_by(value)
@@ -192,7 +192,7 @@ def test_join_order_does_not_matter_for_a_whole_history(name: str) -> None:
     """Folding proposals in any order must end in one state, or devices would not converge."""
     rule = RULES[name]
 
-    @examples(20, name)
+    @examples(15, name)
     @given(reachable_states(rule, 4), st.permutations(range(4)))
     def law(states: list[State], order: list[int]) -> None:
         forward, shuffled = rule.bottom, rule.bottom

@@ -300,19 +300,20 @@ def test_any_operation_is_done_or_refused(name: str) -> None:
     if name != "strict":
         states = states_of(rule) | reachable_states(rule, 1).map(lambda s: s[0])
 
-    @examples(150, name)
+    @examples(75, name)
     @given(states, operations_of(rule), stamps() | st.just((1, 0, "")))
     def law(state: State, operation: Operation, stamp: tuple[int, int, str]) -> None:
         unchanged = unchanged_by(state, operation)
         try:
             delta = rule.operate(state, operation, operation.path, stamp)
-        except (OperationRefused, WrongType, DeviceRequired) as refused:
-            assert str(refused)
+        except (OperationRefused, WrongType, DeviceRequired):
             return
         finally:
             unchanged()
         if name == "strict":
-            delta is None or check(rule.value(delta))
+            if delta is not None:
+                check(rule.value(delta))
+            assert same(rule.apply(state, delta), state if delta is None else delta)
             return
         joined = rule.join(state, delta)
         assert same(rule.join(state, joined), joined)
@@ -427,7 +428,7 @@ def test_regression_a_path_of_thousands_of_tokens() -> None:
     """It made an object as deep as the path, or ended in a RecursionError."""
     for rule in (last_write_wins, strict, record({}), map_of(last_write_wins)):
         for op in ("set", "unset", "increment", "add"):
-            operation = Operation(op, ("a",) * 5000, 1)  # type: ignore[arg-type]
+            operation = Operation(op, ("a",) * 5000, 1)
             with pytest.raises(OperationRefused, match="32 levels"):
                 rule.operate(rule.bottom, operation, operation.path, STAMP)
 

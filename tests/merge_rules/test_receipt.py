@@ -82,7 +82,7 @@ def test_a_receipt_tells_every_change_of_a_merge(name: str) -> None:
     """A person reads it to see why an edit is gone, so it must be complete and true."""
     rule = RULES[name]
 
-    @examples(50, name)
+    @examples(30, name)
     @given(histories(rule), devices, st.integers(0, 9), values_of(rule), st.data())
     def law(history: History, device: str, back: int, sent: Any, data: st.DataObject) -> None:
         server = history.server

@@ -90,7 +90,7 @@ def test_a_reconstructed_base_serves_as_the_base(name: str) -> None:
     """A device that was away for longer than the history must not lose or double its edits."""
     rule = RULES[name]
 
-    @examples(90, name)
+    @examples(60, name)
     @given(histories(rule), devices, st.integers(0, 9), values_of(rule), st.data())
     def law(history: History, device: str, back: int, sent: Any, data: st.DataObject) -> None:
         server = history.server
@@ -118,7 +118,7 @@ def test_sending_back_what_was_seen_changes_nothing(name: str) -> None:
     """A device that resends the document that it had is no editor, however old its copy."""
     rule = RULES[name]
 
-    @examples(40, name)
+    @examples(30, name)
     @given(histories(rule), st.sampled_from([*DEVICES, ""]), st.integers(0, 9))
     def law(history: History, device: str, back: int) -> None:
         server = history.server

@@ -62,7 +62,7 @@ def test_the_successor_is_the_least_greater_stamp_of_a_device(
 ) -> None:
     """An edit must pass the one it saw, and no other that it need not."""
     following = successor(stamp, device)
-    assert stamp < following
+    assert following > stamp
     assert following[2] == device
     assert not (stamp[:2] < other[:2] and other < following and other[2] == device)
-    assert ZERO < following
+    assert following > ZERO

@@ -9,13 +9,13 @@ from hypothesis import given
 from merge_rules import ABSENT, State, counter, last_write_wins, record, strict
 from merge_rules.canonical import encode as canonical
 from merge_rules.sidecar import Sidecar
-from merge_rules.state import Stored, decode, encode
 from merge_rules.stamp import ZERO
+from merge_rules.state import Stored, decode, encode
 from tests.merge_rules.strategies import (
     EVERYTHING,
     RULES,
-    examples,
     exact,
+    examples,
     reachable_states,
     same,
     states_of,
@@ -30,7 +30,7 @@ def test_stored_states_come_back(name: str) -> None:
     """What a restart loses from a state, a later merge loses for the user."""
     rule = RULES[name]
 
-    @examples(50, name)
+    @examples(35, name)
     @given(states_of(rule) | reachable_states(rule, 1).map(lambda s: s[0]))
     def law(state: State) -> None:
         unchanged = unchanged_by(state)
@@ -49,7 +49,7 @@ def test_the_json_column_is_the_plain_value(name: str) -> None:
     """Other programs read that column, so it must be canonical JSON and nothing else."""
     rule = RULES[name]
 
-    @examples(15, name)
+    @examples(10, name)
     @given(states_of(rule))
     def law(state: State) -> None:
         value = rule.value(state)
@@ -70,7 +70,7 @@ def test_equal_states_are_stored_as_equal_bytes(name: str) -> None:
     """Devices converge on bytes, so the order in which keys arrived must leave no trace."""
     rule = RULES[name]
 
-    @examples(25, name)
+    @examples(20, name)
     @given(states_of(rule))
     def law(state: State) -> None:
         assert encode(rule, _reversed(state)) == encode(rule, state)
