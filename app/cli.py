@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import re
+import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from app import demo as demo_module
 from app import serving
@@ -34,6 +37,7 @@ from merge_rules.registry import Registry, RegistryError, load_rules
 from merge_rules.rule import ABSENT
 
 SECRETS = {"jwt_secret"}
+PASSWORD = re.compile(r"(://[^/?#:]*:)[^/?#]*(?=@)|([?&]password=)[^&#]*")
 DAY_S = 86_400
 
 out = Console()
@@ -100,7 +104,13 @@ async def _migrate(url: str, new_era: bool) -> None:
 
 @main.command()
 @click.argument("account")
-@click.option("--days", default=30, show_default=True, help="How long it is valid.")
+@click.option(
+    "--days",
+    type=click.IntRange(1, 36_500),
+    default=30,
+    show_default=True,
+    help="How long it is valid.",
+)
 def token(account: str, days: int) -> None:
     """Print a token for ACCOUNT, signed with the secret of this service."""
     with expected_failures():
@@ -130,12 +140,18 @@ def config() -> None:
     """List every setting: its variable, meaning, default and present value."""
     with expected_failures():
         settings = _settings()
-        table = Table("Variable", "Meaning", "Default", "Now")
-        for name, meaning, default in _fields():
-            value = getattr(settings, name)
-            shown = "(set)" if name in SECRETS and value else _text(value)
-            table.add_row(variable(name), meaning, _text(default), shown)
-        out.print(table)
+        rows = [
+            (variable(name), meaning, _text(default), _shown(name, getattr(settings, name)))
+            for name, meaning, default in _fields()
+        ]
+        out.print(_table(("Variable", "Meaning", "Default", "Now"), rows))
+
+
+def _shown(name: str, value: object) -> str:
+    """The value, without what would let others in."""
+    if name in SECRETS and value:
+        return "(set)"
+    return PASSWORD.sub(r"\1\2(set)", _text(value))
 
 
 def _fields() -> Iterator[tuple[str, str, object]]:
@@ -151,19 +167,24 @@ def _text(value: object) -> str:
 @main.command()
 @click.option("--url", help="A running service; without it, yours is used or one is started.")
 def demo(url: str | None) -> None:
-    """Two phones edit offline, conflict on three documents, and meet again."""
-    with expected_failures(), serving.running_service(_settings(), url, say) as service:
-        sys.exit(0 if demo_module.play(service.url, service.token("demo"), out) else 1)
+    """A phone and a tablet edit offline, conflict on three documents, and meet again."""
+    with expected_failures():
+        settings = _settings()
+        with serving.running_service(settings, url, say) as service:
+            token = service.token(f"demo-{secrets.token_hex(6)}")
+            good = demo_module.play(service.url, token, out)
+        stays = serving.base_url(settings.host, settings.port) if service.temporary else service.url
+        demo_module.next_steps(stays, out)
+        sys.exit(0 if good else 1)
 
 
 @main.command()
 def doctor() -> None:
     """Say what is wrong with this set-up, and what to do."""
+    _look_for_rules_here()
     findings = doctor_module.examine(os.environ)
-    table = Table("", "What", "Finding")
-    for finding in findings:
-        table.add_row("ok" if finding.good else "!!", finding.subject, finding.text)
-    out.print(table)
+    rows = [("ok" if one.good else "!!", one.subject, one.text) for one in findings]
+    out.print(_table(("", "What", "Finding"), rows))
     sys.exit(0 if all(finding.good for finding in findings) else 1)
 
 
@@ -177,11 +198,9 @@ def list_rules() -> None:
     """List which rule merges which document."""
     with expected_failures():
         registry = load_registry(_settings())
-        table = Table("Key", "Rule", "Fingerprint")
-        for pattern, rule in registry.registered().items():
-            table.add_row(pattern, rule.describe(), rule.fingerprint)
-        table.add_row("*", registry.default.describe(), registry.default.fingerprint)
-        out.print(table)
+        rules = {**registry.registered(), "*": registry.default}
+        rows = [(key, rule.describe(), rule.fingerprint) for key, rule in rules.items()]
+        out.print(_table(("Key", "Rule", "Fingerprint"), rows))
 
 
 @rules.command()
@@ -228,12 +247,12 @@ def _explain(registry: Registry, key: str, base: str | None, ours: str, theirs: 
     our_state = rule.advance(seen, yours, (3, 0, "ours"))
     result = rule.value(rule.join(their_state, our_state))
     base_value = ABSENT if base is None else rule.value(seen)
-    table = Table("Path", "Base", "Ours", "Theirs", "Result", "Rule", "Decided")
+    rows = []
     for entry in explain(rule, base_value, yours, current, result):
         cells = [_json(entry, name) for name in ("base", "yours", "current", "result")]
         decided = {"yours": "ours", "current": "theirs", "both": "both"}[entry["decided"]]
-        table.add_row(entry["path"] or "(whole)", *cells, entry["rule"], decided)
-    out.print(table)
+        rows.append((entry["path"] or "(whole)", *cells, entry["rule"], decided))
+    out.print(_table(("Path", "Base", "Ours", "Theirs", "Result", "Rule", "Decided"), rows))
 
 
 def _value(text: str) -> object:
@@ -249,9 +268,24 @@ def _settings() -> Settings:
     settings = load_settings()
     for name in unknown_variables():
         say(f"syncline: {name} is not a setting and does nothing; see `syncline config`.")
-    if settings.rules is not None and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    _look_for_rules_here()
     return settings
+
+
+def _look_for_rules_here() -> None:
+    """A module of rules is found in the folder where the command runs."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table of plain text: what looks like markup, such as [null], is shown as it is."""
+    table = Table()
+    for number, heading in enumerate(headings):
+        table.add_column(heading, no_wrap=number == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
 
 
 if __name__ == "__main__":

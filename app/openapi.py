@@ -184,7 +184,10 @@ def _header(header: Header) -> dict[str, Any]:
     }
 
 
-def _reference(kind: type) -> dict[str, str]:
+def _reference(kind: type) -> dict[str, Any]:
+    """The schema of a kind; only structs stand among the components."""
+    if not issubclass(kind, msgspec.Struct):
+        return msgspec.json.schema(kind)
     return {"$ref": SCHEMAS.format(name=kind.__name__)}
 
 

@@ -1,44 +1,57 @@
 """Starting the service: database, listening, stopping in good order."""
 
 import asyncio
+import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
+from typing import Any
 
 import httpx
 import msgspec
 import uvicorn
+from litestar import Litestar
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
 
 from app.auth.secret import hs256_secret
 from app.auth.tokens import mint
 from app.clock import system_clock
 from app.database import embedded
 from app.database.engine import Database
-from app.database.migrate import migrate
+from app.database.migrate import migrate, newest_revision, present_revision
 from app.documents.rules import load_registry
 from app.logs import log_to_stderr
-from app.main import StartError, create_app
-from app.settings import Settings, variable
+from app.main import StartError, create_app, from_environment
+from app.settings import Settings, load_settings, variable
 
 Report = Callable[[str], None]
 
 GRACEFUL_STOP_S = 30
+LISTEN_BACKLOG = 2048
 START_TIMEOUT_S = 60.0
 TOKEN_TTL_S = 3_600
 
 
 @contextmanager
 def database_url(settings: Settings, report: Report) -> Iterator[str]:
-    """The URL of the database: the one that was set, or the embedded one while this lasts."""
+    """The URL of the database: the one that was set, or the embedded one while this lasts.
+
+    Raises StartError if the one that was set cannot be used.
+    """
     if settings.database_url is not None:
+        asyncio.run(_require_reachable(settings.database_url))
         yield settings.database_url
         return
     with embedded.start(settings.data_path, report=report) as cluster:
@@ -48,16 +61,49 @@ def database_url(settings: Settings, report: Report) -> Iterator[str]:
 def serve(settings: Settings, report: Report) -> None:
     """Serves until a signal asks to stop; what is in flight is answered first."""
     log_to_stderr()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
     load_registry(settings)
     with database_url(settings, report) as url:
         if settings.database_url is None:
             asyncio.run(_bring_up_to_date(url))
+        elif asyncio.run(_present_revision(url)) != newest_revision():
+            raise StartError("the database is not up to date: run `syncline migrate`")
         settings = msgspec.structs.replace(settings, database_url=url)
         _warn_of_development_secret(settings, report)
-        if settings.workers == 1:
-            _serve_alone(settings, report)
-        else:
-            _serve_workers(settings, url, report)
+        app = create_app(settings)  # what is wrong shows here, and not after the greeting
+        with _listen(settings) as sock:
+            _greet(settings, sock.getsockname()[1], report)
+            if settings.workers == 1:
+                _serve_alone(settings, app, sock)
+            else:
+                _serve_workers(settings, url, sock)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """A signal at any time but while serving: everything is closed, and that is a good end."""
+    sys.exit(0)
+
+
+async def _require_reachable(url: str) -> None:
+    try:
+        await _present_revision(url)
+    except Exception as error:  # whatever the driver, the address or the server says
+        cause = error.__cause__ or error
+        text = " ".join(str(cause).split()) or type(cause).__name__
+        raise StartError(
+            f"the database cannot be used: {text}; check {variable('database_url')}, and that "
+            "the server runs"
+        ) from error
+
+
+async def _present_revision(url: str) -> str | None:
+    database = Database(url, pool_size=1, statement_timeout_ms=10_000)
+    try:
+        async with database.connection() as connection:
+            return await present_revision(connection)
+    finally:
+        await database.close()
 
 
 async def _bring_up_to_date(url: str) -> None:
@@ -68,70 +114,102 @@ async def _bring_up_to_date(url: str) -> None:
         await database.close()
 
 
-def _serve_alone(settings: Settings, report: Report) -> None:
-    app = create_app(settings)
-
-    def drain() -> None:
-        app.state.operations.draining = True
-
-    config = uvicorn.Config(app, **_options(settings))  # type: ignore[arg-type]
-    server = _Server(config, settings.drain_s, drain)
-    sock = config.bind_socket()
+def _listen(settings: Settings) -> socket.socket:
+    """The socket; what connects from now on waits until the service is up."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    address = (settings.host, settings.port)
     try:
-        _greet(settings, sock.getsockname()[1], report)
-        server.run(sockets=[sock])
-    finally:
-        sock.close()
-    if not server.started:
-        raise StartError("the service did not start; the log above says why")
+        return socket.create_server(address, family=family, backlog=LISTEN_BACKLOG)
+    except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]
+        raise StartError(
+            f"cannot listen on {base_url(*address)}: {reason}; stop what uses it, or set "
+            f"{variable('host')} and {variable('port')} to another address"
+        ) from error
 
 
-def _serve_workers(settings: Settings, url: str, report: Report) -> None:
+def _serve_alone(settings: Settings, app: Litestar, sock: socket.socket) -> None:
+    server = uvicorn.Server(_config(settings, lambda: _drains_first(app, settings.drain_s)))
+    server.run(sockets=[sock])
+
+
+def _serve_workers(settings: Settings, url: str, sock: socket.socket) -> None:
     """Several processes on one socket, each with the app of its own."""
     os.environ[variable("database_url")] = url
-    options = {**_options(settings), "workers": settings.workers, "factory": True}
-    config = uvicorn.Config("app.main:from_environment", **options)  # type: ignore[arg-type]
-    sock = config.bind_socket()
-    _greet(settings, sock.getsockname()[1], report)
-    uvicorn.supervisors.Multiprocess(config, [sock]).run()
+    workers = _Workers(_config(settings, "app.serving:worker"), [sock])
+    workers.run()
+    if any(process.exitcode == STARTUP_FAILURE for process in workers.processes):
+        raise StartError("a worker did not start; the log above says why")
 
 
-def _options(settings: Settings) -> dict[str, object]:
-    return {
-        "host": settings.host,
-        "port": settings.port,
-        "loop": "uvloop",
-        "http": "httptools",
-        "lifespan": "on",
-        "access_log": False,
-        "log_config": None,
-        "server_header": False,
-        "timeout_graceful_shutdown": GRACEFUL_STOP_S,
-    }
+class _Workers(Multiprocess):
+    def terminate_all(self) -> None:
+        """Lets go of the socket, so that it closes when the last worker stops listening."""
+        for sock in self.sockets:
+            sock.close()
+        super().terminate_all()
 
 
-class _Server(uvicorn.Server):
-    """A server that says it is not ready for a while before it stops listening."""
+def worker() -> Litestar:
+    """The app of one worker process, which stops by itself if its parent is killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_stop_after, args=(parent,), daemon=True).start()
+    return _drains_first(from_environment(), load_settings().drain_s)
 
-    def __init__(self, config: uvicorn.Config, drain_s: float, drain: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._drain_s = drain_s
-        self._drain = drain
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._drain()
-        if self._drain_s == 0 or self.should_exit:
-            super().handle_exit(sig, frame)
-            return
-        loop = asyncio.get_event_loop()
-        loop.call_soon_threadsafe(
-            lambda: loop.call_later(self._drain_s, super(_Server, self).handle_exit, sig, frame)
-        )
+def _stop_after(parent: BaseProcess) -> None:
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _drains_first(app: Litestar, drain_s: float) -> Litestar:
+    """Makes a signal to stop turn /readyz to 503 first, and stop `drain_s` later.
+
+    The server calls this once its own handlers are set. A second signal stops at once.
+    """
+    operations, loop = app.state.operations, asyncio.get_running_loop()
+
+    def wrap(stop: Callable[[int, FrameType | None], Any]) -> Any:
+        def handle(number: int, frame: FrameType | None) -> None:
+            wait_s = 0.0 if operations.draining else drain_s
+            operations.draining = True
+            if wait_s == 0:
+                stop(number, frame)
+            else:
+                loop.call_soon_threadsafe(loop.call_later, wait_s, stop, number, None)
+
+        return handle
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        stop = signal.getsignal(number)
+        assert callable(stop)
+        signal.signal(number, wrap(stop))
+    return app
+
+
+def _config(settings: Settings, app: Callable[[], Litestar] | str) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        factory=True,
+        workers=settings.workers,
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        backlog=LISTEN_BACKLOG,
+        timeout_graceful_shutdown=GRACEFUL_STOP_S,
+    )
+
+
+def base_url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _greet(settings: Settings, port: int, report: Report) -> None:
-    host = settings.host if ":" not in settings.host else f"[{settings.host}]"
-    url = f"http://{host}:{port}"
+    url = base_url(settings.host, port)
     report(f"Syncline listens on {url}")
     report(f"  API docs   {url}/docs")
     report(f"  console    {url}/console (not in this version yet)")
@@ -159,6 +237,7 @@ class RunningService:
     secret: str
     audience: str | None = None
     issuer: str | None = None
+    temporary: bool = False
 
     def token(self, account: str) -> str:
         return mint(
@@ -176,12 +255,9 @@ def running_service(
     settings: Settings, url: str | None, report: Report
 ) -> Iterator[RunningService]:
     """The service that is asked for or runs on the set port; else a fresh one, for a while."""
-    address = url or f"http://{settings.host}:{settings.port}"
-    secret = hs256_secret(settings)
-    if secret is not None and _is_syncline(address):
-        service = RunningService(
-            address.rstrip("/"), secret, settings.jwt_audience, settings.jwt_issuer
-        )
+    address = (url or base_url(settings.host, settings.port)).rstrip("/")
+    if _is_syncline(address) and (secret := hs256_secret(settings)) is not None:
+        service = RunningService(address, secret, settings.jwt_audience, settings.jwt_issuer)
         if _accepts(service):
             report(f"Using the service at {address}.")
             yield service
@@ -204,16 +280,25 @@ def _temporary(folder: Path) -> Iterator[RunningService]:
     )
     try:
         address = _announced(process)
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not _is_syncline(address) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        settings = Settings(data_dir=str(folder))
-        secret = hs256_secret(settings)
+        secret = hs256_secret(Settings(data_dir=str(folder)))
         assert secret is not None
-        yield RunningService(address, secret)
+        _await_ready(address, process)
+        yield RunningService(address, secret, temporary=True)
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(GRACEFUL_STOP_S)
+        process.terminate()
+        try:
+            process.communicate(timeout=GRACEFUL_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+def _await_ready(address: str, process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not _is_syncline(address):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise StartError("the service for the demo does not answer; try `syncline serve`")
+        time.sleep(0.05)
 
 
 def _announced(process: "subprocess.Popen[str]") -> str:
@@ -230,7 +315,7 @@ def _announced(process: "subprocess.Popen[str]") -> str:
 def _is_syncline(address: str) -> bool:
     try:
         answer = httpx.get(f"{address}/livez", timeout=2.0)
-    except httpx.HTTPError:
+    except (httpx.HTTPError, httpx.InvalidURL):
         return False
     return answer.status_code == 200 and answer.text == '{"status":"alive"}'
 

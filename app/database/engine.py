@@ -23,6 +23,8 @@ ANSWER_TIMEOUT_MARGIN_S = 2.0
 UNREACHABLE = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    # Raised too where the server ends a connection in the middle of a statement.
+    asyncpg.InternalClientError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
@@ -86,10 +88,15 @@ class Database:
                 await holder.invalidate()
                 pooled = await holder.get_raw_connection()
                 driver = pooled.driver_connection
+            broken = False
             try:
                 yield driver
+            except UNREACHABLE:
+                # It may not know yet that it is closed, or wait for an answer that came late.
+                broken = True
+                raise
             finally:
-                if driver.is_closed() or driver.is_in_transaction():
+                if broken or driver.is_closed() or driver.is_in_transaction():
                     await holder.invalidate()
         finally:
             await holder.close()

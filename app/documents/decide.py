@@ -6,6 +6,7 @@ what this device itself proposed since (its *own view*). Without the own view a 
 queues two writes on one base loses the second one's undo.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 from uuid import UUID
@@ -140,7 +141,7 @@ def decide(
         return Decision(None, current, problem=refused(refusal))
     except Exception:
         # Rules are an app's own code: whatever one does, the other mutations stand.
-        log.exception("rule failed", rule=rule.describe(), key=mutation.key)
+        log.exception("rule failed", rule=type(rule).__name__, key=mutation.key)
         detail = f"The rule of {mutation.key!r} failed on this write; the service's log says how."
         return Decision(None, current, problem=SynclineError(Code.RULE_FAILED, detail))
 
@@ -295,19 +296,44 @@ class _Case:
             delta = self.rule.apply(delta, change)
         stored = self._encode(state)
         ends_empty = not mutation.operations or mutation.operations[-1].op == "reset"
+        if not reset and (current is None or current.deleted):
+            # Nothing can be taken away from what is not there, so nothing is made.
+            ends_empty = all(operation.takes_away for operation in mutation.operations)
         if ends_empty or stored.value is None:
             return self._bury() if reset else self._unchanged_or_absent()
         if too_deep(stored.value, MAX_DEPTH):
             raise NotCanonical((), f"the result is nested deeper than {MAX_DEPTH} levels")
         if reset and current is not None:
-            return self._write(stored, current.epoch + 1, self._next_version())
-        seen = delta
-        if current is not None and mutation.device is not None:
-            base = mutation.base if mutation.base is not None else 0
-            known = self._base_state(current, base)
-            seen = self._join_own(self.rule.bottom if known is None else known, base)
-            seen = self.rule.join(seen, delta)
-        return self._write_state(stored, self._encode(seen))
+            decision = self._write(stored, current.epoch + 1, self._next_version())
+        else:
+            decision = self._write_state(stored, self._encode(self._patched_view(delta)))
+        if mutation.receipt:
+            held = self.rule.bottom if current is None else self._state(current)
+            self._explain(decision, held, state)
+        return decision
+
+    def _patched_view(self, delta: State) -> State:
+        """The device's own view once its operations made this delta on the current document."""
+        current, mutation = self.current, self.mutation
+        if current is None or mutation.device is None:
+            return delta
+        base = mutation.base or 0
+        # What was proposed before the epoch began died with it.
+        within = max(base, current.epoch_version - 1)
+        known = self._base_state(current, base) if base == within else None
+        seen = self._join_own(self.rule.bottom if known is None else known, within)
+        if known is not None and mutation.base is not None:
+            # The device made them on its copy, where they may have had another result.
+            with suppress(Refusal):
+                copy = seen
+                for operation in mutation.operations:
+                    change = self.rule.operate(copy, operation, operation.path, mutation.stamp)
+                    copy = self.rule.apply(copy, change)
+                value = self.rule.value(copy)
+                if value is not ABSENT:
+                    view = self.rule.apply(copy, delta)
+                    return self.rule.advance(view, value, mutation.stamp)
+        return self.rule.apply(seen, delta)
 
     def _unchanged_or_absent(self) -> Decision:
         if self.current is None:
@@ -355,18 +381,19 @@ class _Case:
         state = self.rule.advance(base, self.mutation.value, self.mutation.stamp)
         decision = self._write_state(self._encode(state), None)
         if self.mutation.receipt:
-            self._explain(decision, base)
+            self._explain(decision, base, state)
         return decision
 
     def _merge(self, current: Snapshot, seen: State) -> Decision:
         held = self._state(current)
         delta = self.rule.delta(seen, self.mutation.value, self.mutation.stamp)
-        proposed = self._encode(self.rule.join(seen, delta))
-        decision = self._write_state(self._encode(self.rule.join(held, delta)), proposed)
+        proposed = self.rule.join(seen, delta)
+        stored = self._encode(self.rule.join(held, delta))
+        decision = self._write_state(stored, self._encode(proposed))
         if decision.outcome == "applied":
             decision.outcome = "merged"
         if self.mutation.receipt:
-            self._explain(decision, seen)
+            self._explain(decision, seen, proposed)
         return decision
 
     def _superseded(self, current: Snapshot) -> Decision:
@@ -397,13 +424,13 @@ class _Case:
         created = (self.current is None or self.current.deleted) and not snapshot.deleted
         return Decision("applied", snapshot, created=created, change="version", proposed=proposed)
 
-    def _explain(self, decision: Decision, seen: State) -> None:
+    def _explain(self, decision: Decision, seen: State, proposed: State) -> None:
         assert decision.document is not None
         held = self.rule.bottom if self.current is None else self._state(self.current)
         decision.receipt = explain(
             self.rule,
             self.rule.value(seen),
-            self.mutation.value,
+            self.rule.value(proposed),
             self.rule.value(held),
             self.rule.value(self._state(decision.document)),
         )
@@ -423,7 +450,9 @@ class _Case:
         """The state, adopted from its plain value where another rule made it."""
         if made_by == self.rule.fingerprint:
             return decode(self.rule, stored)
-        value = decode_json(stored.value or b"null")
+        if stored.value is None:
+            return self.rule.bottom
+        value = decode_json(stored.value)
         self.rule.check(value)
         return self.rule.adopt(value, (at_ms, 0, ""))
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import structlog
 from msgspec import UNSET, Raw, UnsetType, convert
 
 from app.clock import Clock
@@ -22,8 +23,10 @@ from app.errors import Code, SynclineError
 from merge_rules.canonical import decode as decode_json
 from merge_rules.receipt import Receipt, explain
 from merge_rules.registry import Registry
-from merge_rules.rule import ABSENT
-from merge_rules.state import Stored
+from merge_rules.rule import ABSENT, Rule
+from merge_rules.state import Stored, decode
+
+log = structlog.get_logger()
 
 
 class Documents:
@@ -141,20 +144,39 @@ class Documents:
         base = bases.get(row["base"]) if row["base"] else None
         if (before is None and row["version"] > 1) or (base is None and row["base"]):
             return None
-        yours = row["value"]
-        if row["proposed"] is not None:
-            _, proposed = store.load_proposed(row["proposed"])
-            yours = _text(proposed)
-        current = None if before is None else before["value"]
-        seen = current if row["base"] is None else None if base is None else base["value"]
-        texts = (seen, yours, current, row["value"])
+        seen = before if row["base"] is None else base
         rule = self._registry.rule_for(key)
-        return explain(rule, *(ABSENT if text is None else decode_json(text) for text in texts))
+        try:
+            values = (
+                _plain(seen),
+                _yours(rule, row, seen),
+                _plain(before),
+                _plain(row),
+            )
+            return explain(rule, *values)
+        except Exception as error:
+            # Rules are an app's own code.
+            log.exception("rule failed", rule=type(rule).__name__, key=key)
+            detail = f"The rule of {key!r} cannot explain this version; the service's log says how."
+            raise SynclineError(Code.RULE_FAILED, detail) from error
 
 
 def wire_receipt(receipt: Receipt | None) -> list[ReceiptEntry] | UnsetType | None:
     return None if receipt is None else convert(receipt, list[ReceiptEntry])
 
 
-def _text(stored: Stored) -> str | None:
-    return None if stored.value is None else stored.value.decode()
+def _plain(row: Any | None) -> Any:
+    """The plain value of a kept version; ABSENT where there was none."""
+    return ABSENT if row is None or row["value"] is None else decode_json(row["value"])
+
+
+def _yours(rule: Rule, row: Any, seen: Any | None) -> Any:
+    """The value that the device proposed. A PATCH keeps its change only: what it saw is added."""
+    if row["proposed"] is None:
+        return _plain(row)
+    made_by, proposed = store.load_proposed(row["proposed"])
+    alike = seen is not None and made_by == seen["rule"] == rule.fingerprint
+    if seen is not None and alike and seen["value"] is not None:
+        held = Stored(seen["value"].encode(), seen["sidecar"])
+        return rule.value(rule.apply(decode(rule, held), decode(rule, proposed)))
+    return ABSENT if proposed.value is None else decode_json(proposed.value)

@@ -16,7 +16,7 @@ from app.documents.types import (
     RestoreBody,
 )
 from app.errors import Code, SynclineError
-from merge_rules.canonical import encode, parse
+from merge_rules.canonical import check, encode, parse
 from merge_rules.refusal import OperationRefused, Refusal, parse_pointer
 from merge_rules.rule import ABSENT, Operation, OperationName
 from merge_rules.stamp import edit_stamp
@@ -86,12 +86,14 @@ class Intake:
         ]
         for op, fields in short:
             for name, raw in fields.items():
+                check(name)
                 yield Operation(op, (name,), self._value(raw)[0])
         for operation in body.operations:
             yield self._operation(operation)
 
     def _operation(self, body: OperationBody) -> Operation:
         path = parse_pointer(body.path)
+        check(body.path)  # its tokens become object keys
         if isinstance(body.value, UnsetType):
             if body.op not in WITHOUT_OPERAND:
                 raise OperationRefused(path, f"`{body.op}` needs a `value`")

@@ -37,6 +37,8 @@ class Submission:
     """The last mutation that the device knows to be acknowledged."""
     after: int = 0
     """The sequence up to which the caller has seen changes; past the head it is of a lost past."""
+    together: Sequence[Mutation] = ()
+    """All that the device sent, where these are committed apart from the rest of it."""
     answer: "asyncio.Future[list[Decision]]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -135,6 +137,7 @@ class Pipeline:
             if index == 0:
                 alone.after = submission.after
                 alone.checks_fork, alone.previous = submission.checks_fork, submission.previous
+                alone.together = submission.mutations
             await self.commit([alone])
             failure = alone.answer.exception()
             if failure is None:
@@ -191,7 +194,8 @@ class Pipeline:
         batch: Sequence[Submission],
     ) -> Workspace:
         asked = [(one.account, mutation) for one in batch for mutation in one.mutations]
-        ids = [(account, one.id) for account, one in asked if one.id is not None]
+        sent = [*asked, *((one.account, other) for one in batch for other in one.together)]
+        ids = [(account, one.id) for account, one in sent if one.id is not None]
         devices = [(one.account, one.device) for one in batch if one.checks_fork and one.device]
         workspace = Workspace(
             history=self._settings.history,
@@ -268,7 +272,8 @@ class Pipeline:
                 detail = "This id was used for another mutation: give each its own random id."
                 return Decision(None, current, problem=SynclineError(Code.ID_REUSED, detail))
         limit = self._settings.max_documents
-        if current is None and workspace.counts.get(account, 0) >= limit:
+        makes_one = current is None and mutation.op in ("put", "patch")
+        if makes_one and workspace.counts.get(account, 0) >= limit:
             detail = f"An account may have {limit} documents: put more into each."
             problem = SynclineError(Code.TOO_MANY_DOCUMENTS, detail, limit=limit)
             return Decision(None, current, problem=problem)
@@ -294,9 +299,10 @@ def _forked(submission: Submission, workspace: Workspace) -> bool:
     last = workspace.devices.get((account, device)) if device is not None else None
     if last is None or last == submission.previous:
         return False
-    if any(mutation.id == last for mutation in submission.mutations):
+    sent = submission.together or submission.mutations
+    if any(mutation.id == last for mutation in sent):
         return False
-    return any((account, mutation.id) not in workspace.seen for mutation in submission.mutations)
+    return any((account, mutation.id) not in workspace.seen for mutation in sent)
 
 
 def _fail(batch: Sequence[Submission], error: BaseException) -> None:

@@ -26,7 +26,15 @@ from app.documents.types import (
 )
 from app.errors import Code
 from app.openapi import Description, Header
-from app.requests import decode_body, decode_query, etag, if_match, none_match, prefers_minimal
+from app.requests import (
+    creates_only,
+    decode_body,
+    decode_query,
+    etag,
+    if_match,
+    none_match,
+    prefers_minimal,
+)
 
 JSON = "application/json"
 _encode = msgspec.json.Encoder().encode
@@ -91,7 +99,7 @@ async def put_document(
     mutation = documents.intake.put(key, body, documents.clock())
     mutation.receipt = query.receipt
     mutation.if_match = if_match(request.headers.get("if-match"))
-    mutation.if_none_match = _creates_only(request)
+    mutation.if_none_match = creates_only(request.headers.get("if-none-match"))
     if isinstance(mutation.if_match, int) and mutation.base is None:
         mutation.base = mutation.if_match
     return _written(await documents.write(request.user.account, mutation), request)
@@ -234,6 +242,7 @@ async def list_revisions(
             Code.INVALID_REQUEST,
             Code.INVALID_KEY,
             Code.REVISION_NOT_FOUND,
+            Code.RULE_FAILED,
             Code.DATABASE_UNAVAILABLE,
         ),
     ).opt(),
@@ -309,11 +318,6 @@ ROUTES = [
     read_revision,
     restore_revision,
 ]
-
-
-def _creates_only(request: Asking) -> bool:
-    header = request.headers.get("if-none-match")
-    return header is not None and header.strip() == "*"
 
 
 def _json(answer: Any) -> Response[bytes]:

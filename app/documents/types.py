@@ -35,7 +35,7 @@ class OperationBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tr
     value: Raw | UnsetType = UNSET
 
 
-class PutDocument(msgspec.Struct, forbid_unknown_fields=True):
+class PutDocument(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A whole document, with the version that the device last saw."""
 
     value: Raw
@@ -47,7 +47,7 @@ class PutDocument(msgspec.Struct, forbid_unknown_fields=True):
     sent_at: Milliseconds | None = None
 
 
-class PatchDocument(msgspec.Struct, forbid_unknown_fields=True):
+class PatchDocument(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Operations on the current document: `delta`, then `set`, then `operations`, in order."""
 
     id: UUID | None = None
@@ -66,7 +66,7 @@ class DeleteQuery(msgspec.Struct, forbid_unknown_fields=True):
     id: UUID | None = None
 
 
-class RestoreBody(msgspec.Struct, forbid_unknown_fields=True):
+class RestoreBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Who restores, and the id under which it counts once; both optional."""
 
     id: UUID | None = None

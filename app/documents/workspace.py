@@ -37,21 +37,35 @@ class Workspace:
 
     def record(self, account: str, mutation: Mutation, decision: Decision, now_ms: int) -> None:
         """Takes in an accepted mutation, so that the next one sees it."""
+        base = self._base(account, mutation)
         if decision.change == "version":
-            self._add_version(account, mutation, decision)
+            self._add_version(account, mutation, decision, base)
         elif decision.change == "sidecar":
             self._touch(account, decision)
         if decision.change != "version" and decision.proposed is not None and mutation.device:
-            self._add_proposal(account, mutation, decision, now_ms)
+            self._add_proposal(account, mutation, decision, base, now_ms)
         if mutation.id is not None:
             self.seen[account, mutation.id] = mutation.digest
             self.new_seen.append((account, mutation.id, mutation.key, mutation.digest, now_ms))
         if mutation.device is not None:
             last = mutation.id or self.devices.get((account, mutation.device))
             self.devices[account, mutation.device] = last
-            self.new_devices[account, mutation.device] = (mutation.id, now_ms)
+            self.new_devices[account, mutation.device] = (last, now_ms)
 
-    def _add_version(self, account: str, mutation: Mutation, decision: Decision) -> None:
+    def _base(self, account: str, mutation: Mutation) -> int | None:
+        """The base that a write names; of a patch only one that is kept.
+
+        A patch on a forgotten base proposes its own change and nothing else, so it must not
+        stand for all that the device held there.
+        """
+        base = mutation.base
+        if mutation.op == "patch" and base and self.past(account).base(mutation.key, base) is None:
+            return None
+        return base
+
+    def _add_version(
+        self, account: str, mutation: Mutation, decision: Decision, base: int | None
+    ) -> None:
         document = decision.document
         assert document is not None
         assert decision.outcome is not None
@@ -68,14 +82,14 @@ class Workspace:
                 document=document,
                 seq=self.heads[account],
                 proposed=decision.proposed,
-                base=mutation.base,
+                base=base,
                 outcome=decision.outcome,
                 mutation=mutation.id,
             )
         )
         if mutation.device is not None:
             proposed = decision.proposed or document.stored
-            own = Own(document.version, mutation.base, proposed, document.rule)
+            own = Own(document.version, base, proposed, document.rule)
             self.owns.setdefault((account, document.key, mutation.device), []).append(own)
 
     def _touch(self, account: str, decision: Decision) -> None:
@@ -97,13 +111,18 @@ class Workspace:
         )
 
     def _add_proposal(
-        self, account: str, mutation: Mutation, decision: Decision, now_ms: int
+        self,
+        account: str,
+        mutation: Mutation,
+        decision: Decision,
+        base: int | None,
+        now_ms: int,
     ) -> None:
         document = decision.document
         assert document is not None
         assert mutation.device is not None
         assert decision.proposed is not None
-        own = Own(document.version, mutation.base, decision.proposed, document.rule)
+        own = Own(document.version, base, decision.proposed, document.rule)
         self.owns.setdefault((account, document.key, mutation.device), []).append(own)
         self.proposals[account, document.key, mutation.device] = store.Proposal(
             account, mutation.device, document.key, own, now_ms

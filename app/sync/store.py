@@ -6,10 +6,11 @@ PULL = """
 select h.seq as head, d.key, d.seq, d.version, d.value::text, d.device, d.updated_at_ms
 from heads h
 left join lateral (
-    select *, sum(pg_column_size(value)) over (order by seq) - pg_column_size(value) as before
+    select *, sum(coalesce(pg_column_size(value), 0)) over (order by seq)
+              - coalesce(pg_column_size(value), 0) as before
     from documents where account = $1 and seq > $2
     order by seq limit $3
-) d on d.before is null or d.before < $4
+) d on d.before < $4
 where h.account = $1
 order by d.seq
 """
@@ -33,10 +34,11 @@ async def read_changes(
     for row in rows:
         if row["key"] is None:
             break
-        size += len(row["value"] or "")
+        size += len((row["value"] or "").encode())
         if changes and (len(changes) == limit or size > max_bytes):
             return head, changes, True
         changes.append(row)
-    # The last row sent may be where the database stopped, not where the changes end.
-    more = bool(changes) and changes[-1]["seq"] < head and size >= max_bytes
+    # The last row sent may be where the database stopped, not where the changes end: the last
+    # change of an account always has the sequence of its head.
+    more = bool(changes) and changes[-1]["seq"] < head
     return head, changes, more

@@ -1,0 +1,49 @@
+"""The benchmark itself: it must keep running, whatever the figures are."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.generators import fill
+from bench.workloads import WORKLOADS
+
+OUTCOMES = {work.name: work.outcome for work in WORKLOADS}
+
+
+def _bench(file: Path, *arguments: str) -> dict[str, Any]:
+    quick = ("--seconds", "1", "--warm-up", "0", "--rounds", "1", "--accounts", "100")
+    finished = subprocess.run(
+        [sys.executable, "-m", "bench", *quick, "--json", str(file), *arguments],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert finished.returncode == 0, finished.stderr
+    report: dict[str, Any] = json.loads(file.read_text())
+    return report
+
+
+def test_every_workload_runs_and_does_what_its_name_says(tmp_path: Path) -> None:
+    """A load that fails, or does not merge where it should, would give figures of nothing."""
+    report = _bench(tmp_path / "figures.json")
+    rounds = report["result"]["rounds"]
+    assert set(rounds) == set(OUTCOMES)
+    for name, outcome in OUTCOMES.items():
+        (measured,) = rounds[name]
+        assert measured["load"]["errors"] == 0
+        assert measured["load"]["requests"] > 0
+        if outcome is not None:
+            found = measured["outcomes"]
+            assert found[outcome] >= 0.999 * sum(found.values())
+    of = {(name, ratio["of"]) for name, all_of in report["ratios"].items() for ratio in all_of}
+    assert {("W1", "pgbench upsert"), ("W1-merge", "W1"), ("B1", "pgbench batch")} <= of
+
+
+def test_a_stale_write_is_filled_in() -> None:
+    """A stale write names the version before the one that the database holds."""
+    filled = fill('{"base":@b,"xp":@s0,"level":@n,"device":"@d","id":"@i"}', 15, stale=1)
+    assert filled == '{"base":14,"xp":150,"level":16,"device":"1","id":"00000010"}'

@@ -1,0 +1,22 @@
+"""A look behind the service: SQL on the database of a test."""
+
+import asyncio
+from typing import Any
+
+import asyncpg
+
+REFUSE_POISON = "alter table documents add constraint poison check (key <> 'poison')"
+"""Makes PostgreSQL refuse one document, as it might refuse what nobody thought of."""
+
+
+def fetch(url: str, sql: str, *arguments: Any) -> list[Any]:
+    return asyncio.run(_fetch(url, sql, *arguments))
+
+
+async def _fetch(url: str, sql: str, *arguments: Any) -> list[Any]:
+    connection = await asyncpg.connect(url)
+    try:
+        rows: list[Any] = await connection.fetch(sql, *arguments)
+        return rows
+    finally:
+        await connection.close()
