@@ -23,8 +23,8 @@ from app.database.era import current_era
 from app.database.retry import is_database_trouble
 from app.documents import housekeeping
 from app.documents import routes as document_routes
-from app.documents.decide import Limits
 from app.documents.documents import Documents
+from app.documents.model import Limits
 from app.documents.mutations import Intake
 from app.documents.pipeline import Pipeline, PipelineSettings
 from app.documents.rules import load_registry

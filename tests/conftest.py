@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,9 @@ class Cluster:
     def clone(self) -> str:
         """The URL of a fresh database; takes a tenth of a second."""
         database = f"test_{secrets.token_hex(6)}"
-        asyncio.run(self._execute(f'create database "{database}" template "{TEMPLATE}"'))
+        statement = f'create database "{database}" template "{TEMPLATE}"'
+        with ThreadPoolExecutor(1) as thread:  # since a caller may run in a loop itself
+            thread.submit(lambda: asyncio.run(self._execute(statement))).result()
         parts = urlsplit(self.url)
         return urlunsplit(parts._replace(path=f"/{database}"))
 
@@ -161,7 +164,7 @@ def client(service: Service) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def start_service(cluster_18: Cluster) -> Iterator[Callable[..., Service]]:
-    """Starts services with settings of their own, each on a database of its own if none is named."""
+    """Starts services with settings of their own; each has its own database if none is named."""
     contexts: list[Any] = []
 
     def start(database_url: str | None = None, **overrides: Any) -> Service:

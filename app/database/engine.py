@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from app.errors import Code, SynclineError
@@ -33,6 +34,13 @@ UNREACHABLE = (
     TimeoutError,
 )
 """What asyncpg raises when the server is away: nothing was decided about the request."""
+
+_CONNECT_ERRORS = (
+    SQLAlchemyError,  # among others that of an exhausted pool
+    AsyncAdapt_asyncpg_dbapi.Error,  # SQLAlchemy's wrapper of what asyncpg raises
+    asyncpg.PostgresError,
+    *UNREACHABLE,
+)
 
 
 def plain_url(url: str) -> str:
@@ -79,15 +87,10 @@ class Database:
         """
         try:
             holder = await self.engine.connect()
-        except (PoolTimeout, *UNREACHABLE) as error:
+        except _CONNECT_ERRORS as error:
             raise unavailable() from error
         try:
-            pooled = await holder.get_raw_connection()
-            driver: Any = pooled.driver_connection
-            if driver.is_closed():
-                await holder.invalidate()
-                pooled = await holder.get_raw_connection()
-                driver = pooled.driver_connection
+            driver = await self._driver(holder)
             broken = False
             try:
                 yield driver
@@ -100,6 +103,17 @@ class Database:
                     await holder.invalidate()
         finally:
             await holder.close()
+
+    async def _driver(self, holder: AsyncConnection) -> Any:
+        """The asyncpg connection that is held; a new one if the server ended it in the pool."""
+        try:
+            driver: Any = (await holder.get_raw_connection()).driver_connection
+            if driver.is_closed():
+                await holder.invalidate()
+                driver = (await holder.get_raw_connection()).driver_connection
+        except _CONNECT_ERRORS as error:
+            raise unavailable() from error
+        return driver
 
     async def close(self) -> None:
         await self.engine.dispose()

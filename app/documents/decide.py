@@ -7,18 +7,17 @@ queues two writes on one base loses the second one's undo.
 """
 
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
-from uuid import UUID
+from dataclasses import dataclass
 
 import structlog
 from msgspec import Raw
 
-from app.documents.types import DocumentView, Outcome
+from app.documents.model import Decision, History, Limits, Mutation, Own, Proposed, Snapshot
+from app.documents.types import DocumentView
 from app.errors import Code, SynclineError
 from merge_rules.canonical import MAX_DEPTH, too_deep, too_many_keys
 from merge_rules.canonical import decode as decode_json
-from merge_rules.receipt import Receipt, explain
+from merge_rules.receipt import explain
 from merge_rules.refusal import (
     DeviceRequired,
     NotCanonical,
@@ -28,100 +27,10 @@ from merge_rules.refusal import (
     WrongType,
     pointer,
 )
-from merge_rules.rule import ABSENT, Operation, Rule, State
-from merge_rules.stamp import Stamp
+from merge_rules.rule import ABSENT, Rule, State
 from merge_rules.state import Stored, decode, encode
 
 log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class Snapshot:
-    """A document at one version. A tombstone stores no value."""
-
-    key: str
-    version: int
-    epoch: int
-    epoch_version: int
-    """The version at which the epoch began: a write on an older base had not seen it begin."""
-    stored: Stored
-    rule: str
-    device: str | None
-    updated_at_ms: int
-    state: State = field(default=ABSENT, repr=False, compare=False)
-    """Kept once it was decoded."""
-
-    @property
-    def deleted(self) -> bool:
-        return self.stored.value is None
-
-
-@dataclass(slots=True)
-class Own:
-    """What a device's last accepted write proposed, and the base of that write."""
-
-    version: int
-    base: int | None
-    proposed: Stored
-    rule: str
-
-
-class History(Protocol):
-    """The past of the documents that a mutation may refer to."""
-
-    def base(self, key: str, version: int) -> Snapshot | None:
-        """The document at an earlier version; None if it is no longer kept."""
-
-    def own(self, key: str, device: str, base: int) -> list[Own]:
-        """What the device proposed past the base; the last is enough, more do no harm."""
-
-
-@dataclass(slots=True)
-class Mutation:
-    """A change that a device asks for, decoded and checked as far as it can be by itself."""
-
-    op: Literal["put", "patch", "delete", "restore"]
-    key: str
-    digest: bytes
-    """Of what it asks: the same id with another digest is another mutation."""
-    stamp: Stamp
-    id: UUID | None = None
-    device: str | None = None
-    base: int | None = None
-    dated: bool = False
-    """Whether the device said when the edit was made; if not, it counts as made now."""
-    value: Any = ABSENT
-    sent: bytes | None = None
-    """The canonical bytes of `value`."""
-    base_value: Any = ABSENT
-    operations: list[Operation] = field(default_factory=list)
-    revision: int = 0
-    """The version to restore."""
-    if_match: int | Literal["*"] | None = None
-    if_none_match: bool = False
-    receipt: bool = False
-
-
-@dataclass(slots=True)
-class Decision:
-    """The outcome of a mutation, or its problem, and what has to be stored."""
-
-    outcome: Outcome | None
-    document: Snapshot | None
-    """The document after the mutation; None if there is none."""
-    problem: SynclineError | None = None
-    created: bool = False
-    change: Literal["none", "sidecar", "version"] = "none"
-    """`sidecar`: the value stays, but what is known about it grew."""
-    proposed: Stored | None = None
-    """What the device's own view is from now on, where it is not the document itself."""
-    receipt: Receipt | None = None
-
-
-@dataclass(slots=True, frozen=True)
-class Limits:
-    document_bytes: int
-    document_keys: int
 
 
 def decide(
@@ -221,24 +130,32 @@ class _Case:
             return self._advance(self._state(current))
         if self.rule.name == "strict":
             raise self._strict_conflict(base)
-        return self._merge(current, self._seen(current, base))
+        known = self._known_view(current, base)
+        if known is not None:
+            return self._merge(current, known)
+        return self._merge(current, self._made_up_view(current, base), known=False)
 
     def _base_unknown(self, base: int | None) -> bool:
         assert self.current is not None
         return base is None or base > self.current.version
 
-    def _seen(self, current: Snapshot, base: int | None) -> State:
-        """The state that the device's copy stands for: its base joined with its own writes."""
-        known = None if self._base_unknown(base) else self._base_state(current, base or 0)
-        if known is not None:
-            return self._join_own(known, base or 0)
+    def _known_view(self, current: Snapshot, base: int | None) -> State | None:
+        """The state of the device's copy: its base joined with its own writes; None if unknown."""
+        if base is None or base > current.version:
+            return None
+        state = self._base_state(current, base)
+        return None if state is None else self._join_own(state, base)
+
+    def _made_up_view(self, current: Snapshot, base: int | None) -> State:
+        """What the device's copy is taken for where its base is not kept; never to be joined."""
         value = self.mutation.base_value
         if value is not ABSENT:
             self.rule.check(value)
             owns = [] if base is None else self._owns(base)
             if owns and owns[-1].base == base:
                 # The own write was made on this very base, so it proposed all that it held.
-                return self._own_state(owns[-1])
+                own = owns[-1]
+                return self._decode(own.proposed.copy or own.proposed.stored, own.rule, self.now_ms)
             return self.rule.reconstruct(value, self._state(current), self.mutation.device or "")
         if self.rule.needs_base:
             raise self._problem(
@@ -264,11 +181,9 @@ class _Case:
 
     def _join_own(self, state: State, base: int) -> State:
         for own in self._owns(base):
-            state = self.rule.join(state, self._own_state(own))
+            proposed = self._decode(own.proposed.stored, own.rule, self.now_ms)
+            state = self.rule.join(state, proposed)
         return state
-
-    def _own_state(self, own: Own) -> State:
-        return self._decode(own.proposed, own.rule, self.now_ms)
 
     def _strict_conflict(self, base: int | None) -> SynclineError:
         code = Code.BASE_UNKNOWN if self._base_unknown(base) else Code.CONFLICT
@@ -306,7 +221,8 @@ class _Case:
         if reset and current is not None:
             decision = self._write(stored, current.epoch + 1, self._next_version())
         else:
-            decision = self._write_state(stored, self._encode(self._patched_view(delta)))
+            proposed = Proposed(self._encode(self._patched_view(delta)))
+            decision = self._write_state(stored, proposed)
         if mutation.receipt:
             held = self.rule.bottom if current is None else self._state(current)
             self._explain(decision, held, state)
@@ -384,24 +300,32 @@ class _Case:
             self._explain(decision, base, state)
         return decision
 
-    def _merge(self, current: Snapshot, seen: State) -> Decision:
-        held = self._state(current)
+    def _merge(self, current: Snapshot, seen: State, *, known: bool = True) -> Decision:
+        base = self.mutation.base
         delta = self.rule.delta(seen, self.mutation.value, self.mutation.stamp)
-        proposed = self.rule.join(seen, delta)
-        stored = self._encode(self.rule.join(held, delta))
-        decision = self._write_state(stored, self._encode(proposed))
+        copy = self.rule.join(seen, delta)
+        if known:
+            proposed = Proposed(self._encode(copy))
+        else:
+            own = self.rule.bottom if base is None else self._join_own(self.rule.bottom, base)
+            proposed = Proposed(
+                self._encode(self.rule.join(own, delta)),
+                None if base is None else self._encode(copy),
+            )
+        stored = self._encode(self.rule.join(self._state(current), delta))
+        decision = self._write_state(stored, proposed)
         if decision.outcome == "applied":
             decision.outcome = "merged"
         if self.mutation.receipt:
-            self._explain(decision, seen, proposed)
+            self._explain(decision, seen, copy)
         return decision
 
     def _superseded(self, current: Snapshot) -> Decision:
         return Decision("superseded", current, receipt=[] if self.mutation.receipt else None)
 
-    def _write_state(self, stored: Stored, proposed: Stored | None) -> Decision:
+    def _write_state(self, stored: Stored, proposed: Proposed | None) -> Decision:
         """Writes within the present epoch; a value that stays makes no new version."""
-        if proposed == stored:
+        if proposed == Proposed(stored):
             proposed = None
         current = self.current
         if current is None:
@@ -414,10 +338,10 @@ class _Case:
         # Same value, but more is known about it (a later stamp, another counter entry).
         same = self._snapshot(stored, current.version, current.epoch, current.epoch_version)
         same.device, same.updated_at_ms = current.device, current.updated_at_ms
-        return Decision("unchanged", same, change="sidecar", proposed=proposed or stored)
+        return Decision("unchanged", same, change="sidecar", proposed=proposed or Proposed(stored))
 
     def _write(
-        self, stored: Stored, epoch: int, epoch_version: int, proposed: Stored | None = None
+        self, stored: Stored, epoch: int, epoch_version: int, proposed: Proposed | None = None
     ) -> Decision:
         self._refuse_too_large(stored)
         snapshot = self._snapshot(stored, self._next_version(), epoch, epoch_version)

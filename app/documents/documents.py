@@ -8,7 +8,7 @@ from msgspec import UNSET, Raw, UnsetType, convert
 from app.clock import Clock
 from app.database.engine import Database
 from app.documents import store
-from app.documents.decide import Decision, Mutation, Snapshot
+from app.documents.model import Decision, Mutation, Snapshot
 from app.documents.mutations import Intake
 from app.documents.pipeline import Pipeline, Submission
 from app.documents.types import (
@@ -178,5 +178,6 @@ def _yours(rule: Rule, row: Any, seen: Any | None) -> Any:
     alike = seen is not None and made_by == seen["rule"] == rule.fingerprint
     if seen is not None and alike and seen["value"] is not None:
         held = Stored(seen["value"].encode(), seen["sidecar"])
-        return rule.value(rule.apply(decode(rule, held), decode(rule, proposed)))
-    return ABSENT if proposed.value is None else decode_json(proposed.value)
+        return rule.value(rule.apply(decode(rule, held), decode(rule, proposed.stored)))
+    value = proposed.stored.value
+    return ABSENT if value is None else decode_json(value)

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from msgspec import Raw, UnsetType
 
-from app.documents.decide import Mutation, refused
+from app.documents.decide import refused
+from app.documents.model import Mutation
 from app.documents.types import (
     DeleteQuery,
     OperationBody,

@@ -16,7 +16,8 @@ from app.clock import Clock
 from app.database.engine import Database, unavailable
 from app.database.retry import RETRIES, is_exhausted, is_transient, pause_before
 from app.documents import store
-from app.documents.decide import Decision, Limits, Mutation, Snapshot, decide
+from app.documents.decide import decide
+from app.documents.model import Decision, Limits, Mutation, Snapshot
 from app.documents.workspace import Workspace
 from app.errors import Code, SynclineError, cursor_expired
 from merge_rules.registry import Registry

@@ -9,8 +9,9 @@ from litestar.params import FromPath
 from msgspec import UNSET, Meta, Raw
 
 from app.auth.types import Principal
-from app.documents.decide import Decision, view
+from app.documents.decide import view
 from app.documents.documents import Documents, wire_receipt
+from app.documents.model import Decision
 from app.documents.mutations import delete_mutation, restore_mutation
 from app.documents.types import (
     DeleteQuery,

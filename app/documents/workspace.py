@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from app.documents import store
-from app.documents.decide import Decision, Mutation, Own, Snapshot
+from app.documents.model import Decision, Mutation, Own, Proposed, Snapshot
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ class Workspace:
             )
         )
         if mutation.device is not None:
-            proposed = decision.proposed or document.stored
+            proposed = decision.proposed or Proposed(document.stored)
             own = Own(document.version, base, proposed, document.rule)
             self.owns.setdefault((account, document.key, mutation.device), []).append(own)
 
@@ -100,7 +100,7 @@ class Workspace:
         for version in self.versions:
             if version.document is before:
                 version.document = document
-                version.proposed = version.proposed or before.stored
+                version.proposed = version.proposed or Proposed(before.stored)
                 return
         earlier = self.touches.get((account, document.key))
         self.touches[account, document.key] = store.Touch(

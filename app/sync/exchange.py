@@ -8,8 +8,8 @@ from msgspec import UNSET, Raw, UnsetType
 
 from app import problems
 from app.database.engine import Database
-from app.documents.decide import Decision, Mutation
 from app.documents.documents import Documents
+from app.documents.model import Decision, Mutation
 from app.documents.mutations import delete_mutation
 from app.documents.pipeline import Submission
 from app.documents.types import DeleteQuery, PatchDocument, PutDocument, require_key

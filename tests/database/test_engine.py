@@ -21,7 +21,7 @@ from app.database.engine import Database, plain_url
 from app.database.era import current_era
 from app.database.migrate import migrate
 from app.errors import Code, SynclineError
-from tests.conftest import NOT_DURABLE, Cluster, Service
+from tests.conftest import Cluster, Service
 
 
 @pytest.fixture
@@ -99,12 +99,16 @@ async def test_a_connection_lost_in_use_is_thrown_away(url: str) -> None:
     """The server ends it in the middle of a statement, which fails; the next one is good."""
     async with opened(url) as database:
         first = await backend(database)
-        with pytest.raises(engine.UNREACHABLE):
+
+        async def sleep() -> None:
             async with database.connection() as connection:
-                sleeping = asyncio.create_task(connection.execute("select pg_sleep(10)"))
-                await asyncio.sleep(0.1)
-                await execute(url, f"select pg_terminate_backend({first})")
-                await sleeping
+                await connection.execute("select pg_sleep(10)")
+
+        sleeping = asyncio.create_task(sleep())
+        await asyncio.sleep(0.1)
+        await execute(url, f"select pg_terminate_backend({first})")
+        with pytest.raises(engine.UNREACHABLE):
+            await sleeping
         assert await backend(database) != first
 
 
@@ -242,7 +246,7 @@ def own_cluster() -> Iterator[tuple[Path, str]]:
     folder = Path(tempfile.mkdtemp(prefix="sl"))
     folder.chmod(0o755)
     try:
-        with embedded.start(folder, options=NOT_DURABLE, report=lambda _: None) as running:
+        with embedded.start(folder, report=lambda _: None) as running:
             asyncio.run(_migrate(running.url))
             yield folder, running.url
     finally:
@@ -318,23 +322,24 @@ async def test_processes_that_start_at_once_agree_on_the_era(url: str) -> None:
     assert len(set(await asyncio.gather(*(era(url) for _ in range(5))))) == 1
 
 
+def _dump_and_restore(source: str, target: str) -> None:
+    programs = embedded.binaries()
+    dump = subprocess.run([programs / "pg_dump", source], check=True, capture_output=True)
+    subprocess.run(
+        [programs / "psql", "-q", "-v", "ON_ERROR_STOP=1", target],
+        input=dump.stdout,
+        check=True,
+        capture_output=True,
+    )
+
+
 async def test_a_dump_that_is_restored_begins_a_new_era(cluster_18: Cluster) -> None:
     """The way most backups are made: pg_dump, and psql into a new database."""
     url = cluster_18.clone()
     first = await era(url)
     restored = f"{urlsplit(url).path[1:]}_restored"
     await execute(named(url, "postgres"), f'create database "{restored}"')
-    programs = embedded.binaries()
-    dump = await asyncio.to_thread(
-        subprocess.run, [programs / "pg_dump", url], check=True, capture_output=True
-    )
-    await asyncio.to_thread(
-        subprocess.run,
-        [programs / "psql", "-q", "-v", "ON_ERROR_STOP=1", named(url, restored)],
-        input=dump.stdout,
-        check=True,
-        capture_output=True,
-    )
+    await asyncio.to_thread(_dump_and_restore, url, named(url, restored))
     second = await era(named(url, restored))
     assert second != first
     assert await era(url) == first

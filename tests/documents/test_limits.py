@@ -149,7 +149,7 @@ def test_body_bytes(start_service: StartService, chunked: bool) -> None:
 
 
 def test_the_queue(start_service: StartService) -> None:
-    """More waiting writes than the queue takes are told to come back, and nothing of them is done."""
+    """More waiting writes than the queue takes are told to come back; nothing of them is done."""
     with start_service(queue_limit=1).client() as client:
         mutations = [
             {"id": str(uuid4()), "op": "put", "key": key, "base": 0, "value": 1} for key in "ab"

@@ -18,7 +18,7 @@ from app.clock import system_clock
 from app.database import retry
 from app.database.engine import Database
 from app.documents import store
-from app.documents.decide import Decision, Limits, Mutation
+from app.documents.model import Decision, Limits, Mutation
 from app.documents.mutations import Intake
 from app.documents.pipeline import Pipeline, PipelineSettings, Submission
 from app.documents.types import PatchDocument, PutDocument

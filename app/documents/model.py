@@ -1,0 +1,111 @@
+"""What the write path speaks of: documents at a version, mutations, decisions."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+from uuid import UUID
+
+from app.documents.types import Outcome
+from app.errors import SynclineError
+from merge_rules.receipt import Receipt
+from merge_rules.rule import ABSENT, Operation, State
+from merge_rules.stamp import Stamp
+from merge_rules.state import Stored
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """A document at one version. A tombstone stores no value."""
+
+    key: str
+    version: int
+    epoch: int
+    epoch_version: int
+    """The version at which the epoch began: a write on an older base had not seen it begin."""
+    stored: Stored
+    rule: str
+    device: str | None
+    updated_at_ms: int
+    state: State = field(default=ABSENT, repr=False, compare=False)
+    """Kept once it was decoded."""
+
+    @property
+    def deleted(self) -> bool:
+        return self.stored.value is None
+
+
+@dataclass(slots=True)
+class Own:
+    """What a device's last accepted write proposed, and the base of that write."""
+
+    version: int
+    base: int | None
+    proposed: "Proposed"
+    rule: str
+
+
+@dataclass(slots=True, frozen=True)
+class Proposed:
+    """What a device's writes contributed, which other states can be joined with."""
+
+    stored: Stored
+    copy: Stored | None = None
+    """The device's whole copy, where its base was made up from a plain value: it serves the next
+    write on that very base and must not be joined, since what is made up would count twice."""
+
+
+class History(Protocol):
+    """The past of the documents that a mutation may refer to."""
+
+    def base(self, key: str, version: int) -> Snapshot | None:
+        """The document at an earlier version; None if it is no longer kept."""
+
+    def own(self, key: str, device: str, base: int) -> list[Own]:
+        """What the device proposed past the base; the last is enough, more do no harm."""
+
+
+@dataclass(slots=True)
+class Mutation:
+    """A change that a device asks for, decoded and checked as far as it can be by itself."""
+
+    op: Literal["put", "patch", "delete", "restore"]
+    key: str
+    digest: bytes
+    """Of what it asks: the same id with another digest is another mutation."""
+    stamp: Stamp
+    id: UUID | None = None
+    device: str | None = None
+    base: int | None = None
+    dated: bool = False
+    """Whether the device said when the edit was made; if not, it counts as made now."""
+    value: Any = ABSENT
+    sent: bytes | None = None
+    """The canonical bytes of `value`."""
+    base_value: Any = ABSENT
+    operations: list[Operation] = field(default_factory=list)
+    revision: int = 0
+    """The version to restore."""
+    if_match: int | Literal["*"] | None = None
+    if_none_match: bool = False
+    receipt: bool = False
+
+
+@dataclass(slots=True)
+class Decision:
+    """The outcome of a mutation, or its problem, and what has to be stored."""
+
+    outcome: Outcome | None
+    document: Snapshot | None
+    """The document after the mutation; None if there is none."""
+    problem: SynclineError | None = None
+    created: bool = False
+    change: Literal["none", "sidecar", "version"] = "none"
+    """`sidecar`: the value stays, but what is known about it grew."""
+    proposed: Proposed | None = None
+    """What the device's own view is from now on, where it is not the document itself."""
+    receipt: Receipt | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Limits:
+    document_bytes: int
+    document_keys: int

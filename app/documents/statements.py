@@ -1,0 +1,165 @@
+"""The SQL of documents. Arrays in, so that a batch of any size costs the same statements.
+
+Every statement names the accounts beside the keys (`account = any($1)`), and every write is an
+upsert joined to `heads`: so it stays on one shard where the tables are spread by account.
+"""
+
+LOCK_HEADS = """
+select account, seq from heads where account = any($1) order by account for update
+"""
+CREATE_HEADS = """
+insert into heads (account, seq) select account, 0 from unnest($1::text[]) account
+order by account on conflict (account) do nothing
+"""
+READ_DOCUMENTS = """
+select d.account, d.key, d.version, d.epoch, d.epoch_version, d.value::text, d.sidecar, d.rule,
+       d.device, d.updated_at_ms
+from unnest($2::text[], $3::text[]) w (account, key)
+join documents d on d.account = w.account and d.key = w.key
+where d.account = any($1)
+"""
+READ_DOCUMENT = """
+select account, key, version, epoch, epoch_version, value::text, sidecar, rule,
+       device, updated_at_ms
+from documents where account = $1 and key = $2
+"""
+COUNT_DOCUMENTS = """
+select account, count(*) as documents from documents where account = any($1) group by account
+"""
+READ_SEEN = """
+select m.account, m.id, m.digest
+from unnest($2::text[], $3::uuid[]) w (account, id)
+join mutations m on m.account = w.account and m.id = w.id
+where m.account = any($1)
+"""
+READ_DEVICES = """
+select d.account, d.device, d.last_mutation
+from unnest($2::text[], $3::text[]) w (account, device)
+join devices d on d.account = w.account and d.device = w.device
+where d.account = any($1)
+"""
+READ_BASES = """
+select r.account, r.key, r.version, r.epoch, r.value::text, r.sidecar, r.rule, r.device,
+       r.updated_at_ms
+from unnest($2::text[], $3::text[], $4::bigint[]) w (account, key, version)
+join revisions r on r.account = w.account and r.key = w.key
+                and r.slot = w.version % $5 and r.version = w.version
+where r.account = any($1)
+"""
+READ_OWN_REVISIONS = """
+select distinct on (r.account, r.key, r.device)
+       r.account, r.key, r.device, r.version, r.base, r.proposed, r.value::text, r.sidecar, r.rule
+from unnest($2::text[], $3::text[], $4::text[]) w (account, key, device)
+join revisions r on r.account = w.account and r.key = w.key and r.device = w.device
+where r.account = any($1)
+order by r.account, r.key, r.device, r.version desc
+"""
+READ_PROPOSALS = """
+select p.account, p.key, p.device, p.version, p.base, p.proposed
+from unnest($2::text[], $3::text[], $4::text[]) w (account, key, device)
+join proposals p on p.account = w.account and p.key = w.key and p.device = w.device
+where p.account = any($1)
+"""
+WRITE_HEADS = """
+update heads h set seq = w.seq
+from unnest($2::text[], $3::bigint[]) w (account, seq)
+where h.account = w.account and h.account = any($1)
+"""
+WRITE_DOCUMENTS = """
+insert into documents (account, key, version, seq, epoch, epoch_version, value, sidecar, rule,
+                       device, updated_at_ms)
+select h.account, w.key, w.version, w.seq, w.epoch, w.epoch_version, w.value::json, w.sidecar,
+       w.rule, w.device, w.updated_at_ms
+from unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::int[], $7::bigint[],
+            $8::text[], $9::bytea[], $10::text[], $11::text[], $12::bigint[])
+     w (account, key, version, seq, epoch, epoch_version, value, sidecar, rule, device,
+        updated_at_ms)
+join heads h on h.account = w.account
+where h.account = any($1)
+on conflict (account, key) do update set
+    version = excluded.version, seq = excluded.seq, epoch = excluded.epoch,
+    epoch_version = excluded.epoch_version, value = excluded.value, sidecar = excluded.sidecar,
+    rule = excluded.rule, device = excluded.device, updated_at_ms = excluded.updated_at_ms
+"""
+WRITE_REVISIONS = """
+insert into revisions (account, key, slot, version, epoch, value, sidecar, rule, proposed, base,
+                       outcome, device, mutation, updated_at_ms)
+select h.account, w.key, w.version % $15, w.version, w.epoch, w.value::json, w.sidecar, w.rule,
+       w.proposed, w.base, w.outcome, w.device, w.mutation, w.updated_at_ms
+from unnest($2::text[], $3::text[], $4::bigint[], $5::int[], $6::text[], $7::bytea[], $8::text[],
+            $9::bytea[], $10::bigint[], $11::text[], $12::text[], $13::uuid[], $14::bigint[])
+     w (account, key, version, epoch, value, sidecar, rule, proposed, base, outcome, device,
+        mutation, updated_at_ms)
+join heads h on h.account = w.account
+where h.account = any($1)
+on conflict (account, key, slot) do update set
+    version = excluded.version, epoch = excluded.epoch, value = excluded.value,
+    sidecar = excluded.sidecar, rule = excluded.rule, proposed = excluded.proposed,
+    base = excluded.base, outcome = excluded.outcome, device = excluded.device,
+    mutation = excluded.mutation, updated_at_ms = excluded.updated_at_ms
+"""
+TOUCH_DOCUMENTS = """
+update documents d set sidecar = w.sidecar, rule = w.rule
+from unnest($2::text[], $3::text[], $4::bytea[], $5::text[]) w (account, key, sidecar, rule)
+where d.account = w.account and d.key = w.key and d.account = any($1)
+"""
+TOUCH_REVISIONS = """
+update revisions r
+set sidecar = w.sidecar, rule = w.rule, proposed = coalesce(r.proposed, w.before)
+from unnest($2::text[], $3::text[], $4::bytea[], $5::text[], $6::bigint[], $7::bytea[])
+     w (account, key, sidecar, rule, version, before)
+where r.account = w.account and r.key = w.key and r.slot = w.version % $8
+  and r.version = w.version and r.account = any($1)
+"""
+WRITE_PROPOSALS = """
+insert into proposals (account, key, device, version, base, proposed, updated_at_ms)
+select h.account, w.key, w.device, w.version, w.base, w.proposed, w.updated_at_ms
+from unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bytea[],
+            $8::bigint[]) w (account, key, device, version, base, proposed, updated_at_ms)
+join heads h on h.account = w.account
+where h.account = any($1)
+on conflict (account, key, device) do update set
+    version = excluded.version, base = excluded.base, proposed = excluded.proposed,
+    updated_at_ms = excluded.updated_at_ms
+"""
+WRITE_SEEN = """
+insert into mutations (account, id, key, digest, created_at_ms)
+select h.account, w.id, w.key, w.digest, w.created_at_ms
+from unnest($2::text[], $3::uuid[], $4::text[], $5::bytea[], $6::bigint[])
+     w (account, id, key, digest, created_at_ms)
+join heads h on h.account = w.account
+where h.account = any($1)
+"""
+WRITE_DEVICES = """
+insert into devices (account, device, last_mutation, first_seen_ms, last_seen_ms)
+select h.account, w.device, w.last_mutation, w.seen_ms, w.seen_ms
+from unnest($2::text[], $3::text[], $4::uuid[], $5::bigint[])
+     w (account, device, last_mutation, seen_ms)
+join heads h on h.account = w.account
+where h.account = any($1)
+on conflict (account, device) do update set
+    last_mutation = coalesce(excluded.last_mutation, devices.last_mutation),
+    last_seen_ms = excluded.last_seen_ms
+"""
+LIST_DOCUMENTS = """
+select key, version, octet_length(value::text) as bytes, updated_at_ms
+from documents where account = $1 and value is not null order by key collate "C"
+"""
+LIST_REVISIONS = """
+select version, value is null as deleted, coalesce(octet_length(value::text), 0) as bytes,
+       outcome, base, device, mutation, updated_at_ms
+from revisions where account = $1 and key = $2 and version > $3 order by version desc
+"""
+READ_REVISION = """
+select version, epoch, value::text, sidecar, rule, proposed, base, outcome, device, mutation,
+       updated_at_ms
+from revisions where account = $1 and key = $2 and version = any($3)
+"""
+PRUNE_MUTATIONS = """
+delete from mutations where (account, id) in
+    (select account, id from mutations where created_at_ms < $1 limit $2)
+"""
+PRUNE_PROPOSALS = """
+delete from proposals where (account, key, device) in
+    (select account, key, device from proposals where updated_at_ms < $1 limit $2)
+"""
