@@ -115,6 +115,28 @@ def test_pruned_base_with_writes_of_the_same_device_queued(start_service: StartS
         )
 
 
+def test_a_made_up_base_is_not_joined_with_a_known_one(start_service: StartService) -> None:
+    """A device away for long sends its base inline, then edits what it pulled before the answer.
+
+    What stood for the others' part of the inline base would count a second time, as its own.
+    """
+    with start_service(history=4).client() as client:
+        for n in range(1, 8):
+            put(client, "game_stats", {"games_played": n}, base=n - 1, device="a")
+        old = {"base": 1, "base_value": {"games_played": 1}, "device": "b"}
+        wrote(
+            put(client, "game_stats", {"games_played": 2}, **old),
+            "merged",
+            8,
+            {"games_played": 8},
+        )
+        # Its copy is version 7 with the write that waits, and one more game.
+        answer = put(client, "game_stats", {"games_played": 9}, base=7, device="b")
+        wrote(answer, "merged", 9, {"games_played": 9})
+        answer = put(client, "game_stats", {"games_played": 10}, base=7, device="b")
+        wrote(answer, "merged", 10, {"games_played": 10})
+
+
 def test_undo_queued_on_one_base(client: httpx.Client) -> None:
     """Dark, light, dark queued offline ends dark: a device's later write knows its earlier one."""
     put(client, "settings", {"theme": "dark"}, base=0, device="a")
