@@ -6,7 +6,7 @@ from typing import Any
 from merge_rules.canonical import decode, encode
 from merge_rules.refusal import Path, Refusal, WrongType
 from merge_rules.rule import ABSENT, Operation, Rule, State
-from merge_rules.sidecar import Packed, Sidecar
+from merge_rules.sidecar import Packed, Sidecar, pack_keys, unpack_keys
 from merge_rules.stamp import Stamp
 
 
@@ -99,7 +99,7 @@ class CausalSet(Rule):
             for text in {*seen, *(current or {})}
         }
 
-    def pack(self, state: State, sidecar: Sidecar) -> Packed:
+    def pack(self, state: State, value: Any, sidecar: Sidecar) -> Packed:
         return {text: state[text] for text in sorted(state) if state[text] != 1} or None
 
     def unpack(self, value: Any, packed: Packed, sidecar: Sidecar) -> State:
@@ -181,13 +181,17 @@ class MapOf(Rule):
         for child in state.values():
             yield from self.rule.stamps(child)
 
-    def pack(self, state: State, sidecar: Sidecar) -> Packed:
-        packed = {key: self.rule.pack(state[key], sidecar) for key in sorted(state)}
-        return {key: item for key, item in packed.items() if item is not None} or None
+    def pack(self, state: State, value: Any, sidecar: Sidecar) -> Packed:
+        packed = {}
+        for key in sorted(state):
+            item = self.rule.pack(state[key], value.get(key, ABSENT), sidecar)
+            if item is not None:
+                packed[key] = item
+        return pack_keys(packed, value)
 
     def unpack(self, value: Any, packed: Packed, sidecar: Sidecar) -> State:
         held = {} if value is ABSENT else value
-        extra = packed or {}
+        extra = unpack_keys(packed, held)
         return {
             key: self.rule.unpack(held.get(key, ABSENT), extra.get(key), sidecar)
             for key in {**held, **extra}
@@ -300,21 +304,21 @@ class RemovableMapOf(Rule):
         for _, child in state.values():
             yield from self.rule.stamps(child)
 
-    def pack(self, state: State, sidecar: Sidecar) -> Packed:
+    def pack(self, state: State, value: Any, sidecar: Sidecar) -> Packed:
         packed: dict[str, Packed] = {}
         for key in sorted(state):
             length, child = state[key]
-            below = self.rule.pack(child, sidecar)
+            below = self.rule.pack(child, value.get(key, ABSENT), sidecar)
             if not _present(length):
                 packed[key] = length
             elif length != 1 or below is not None:
                 packed[key] = [length, below]
-        return packed or None
+        return pack_keys(packed, value)
 
     def unpack(self, value: Any, packed: Packed, sidecar: Sidecar) -> State:
         held = {} if value is ABSENT else value
         state: dict[str, Any] = {}
-        extras = packed or {}
+        extras = unpack_keys(packed, held)
         for key in {**held, **extras}:
             extra = extras.get(key, [1, None])
             if isinstance(extra, int):

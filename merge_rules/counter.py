@@ -64,18 +64,21 @@ class Counter(Rule):
         own = (current or self.bottom).get(device, (0, 0)) if device != UNKNOWN_DEVICE else (0, 0)
         return {device: own, UNKNOWN_DEVICE: (0, seen - own[1])}
 
-    def pack(self, state: State, sidecar: Sidecar) -> Packed:
-        """[device, writes, sum, …]; of a single device the sum is the value and left out."""
+    def pack(self, state: State, value: Any, sidecar: Sidecar) -> Packed:
+        """[device, writes, sum, …]; of a single device the sum is the value and left out, and so
+        is the device if it is the sidecar's first."""
         packed: list[int] = []
         for device in sorted(state):
             packed += (sidecar.pack_device(device), *state[device])
         if len(packed) == 3:
-            packed.pop()
+            return packed[:2] if packed[0] else packed[1]
         return packed or None
 
     def unpack(self, value: Any, packed: Packed, sidecar: Sidecar) -> State:
         if packed is None:
             return self.bottom
+        if isinstance(packed, int):
+            packed = [0, packed]
         entries = [*packed, value] if len(packed) == 2 else packed
         return {
             sidecar.unpack_device(entries[i]): (entries[i + 1], entries[i + 2])

@@ -6,7 +6,7 @@ from typing import Any
 from merge_rules.refusal import Path, Refusal, WrongType
 from merge_rules.register import LastWriteWins, last_write_wins
 from merge_rules.rule import ABSENT, Operation, Rule, State
-from merge_rules.sidecar import Packed, Sidecar
+from merge_rules.sidecar import Packed, Sidecar, pack_keys, unpack_keys
 from merge_rules.stamp import Stamp
 
 
@@ -92,13 +92,17 @@ class Record(Rule):
         for name, child in state.items():
             yield from self.child(name).stamps(child)
 
-    def pack(self, state: State, sidecar: Sidecar) -> Packed:
-        packed = {name: self.child(name).pack(state[name], sidecar) for name in sorted(state)}
-        return {name: item for name, item in packed.items() if item is not None} or None
+    def pack(self, state: State, value: Any, sidecar: Sidecar) -> Packed:
+        packed = {}
+        for name in sorted(state):
+            item = self.child(name).pack(state[name], value.get(name, ABSENT), sidecar)
+            if item is not None:
+                packed[name] = item
+        return pack_keys(packed, value)
 
     def unpack(self, value: Any, packed: Packed, sidecar: Sidecar) -> State:
         held = {} if value is ABSENT else value
-        extra = packed or {}
+        extra = unpack_keys(packed, held)
         return {
             name: self.child(name).unpack(held.get(name, ABSENT), extra.get(name), sidecar)
             for name in {**held, **extra}

@@ -65,7 +65,7 @@ class LastWriteWins(Rule):
         if state is not None:
             yield state[0]
 
-    def pack(self, state: State, sidecar: Sidecar) -> Packed:
+    def pack(self, state: State, value: Any, sidecar: Sidecar) -> Packed:
         if state is None:
             return None
         if len(state) == 1:

@@ -128,8 +128,8 @@ class Rule:
         """Every stamp in the state."""
         return iter(())
 
-    def pack(self, state: State, sidecar: Sidecar) -> Packed:
-        """What the plain value does not say about the state; None if it says everything."""
+    def pack(self, state: State, value: Any, sidecar: Sidecar) -> Packed:
+        """What `value`, the state's own, does not say about the state; None if it says all."""
         return None
 
     def unpack(self, value: Any, packed: Packed, sidecar: Sidecar) -> State:

@@ -19,7 +19,7 @@ def encode(rule: Rule, state: State) -> Stored:
     """The stored form of a state; `decode` gives back an equal state."""
     value = rule.value(state)
     sidecar = Sidecar.over(rule.stamps(state))
-    packed = rule.pack(state, sidecar)
+    packed = rule.pack(state, value, sidecar)
     return Stored(None if value is ABSENT else encode_json(value), sidecar.dump(packed))
 
 

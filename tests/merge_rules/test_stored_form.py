@@ -8,6 +8,7 @@ from hypothesis import given
 
 from merge_rules import ABSENT, State, counter, last_write_wins, record, strict
 from merge_rules.canonical import encode as canonical
+from merge_rules.documents import USER_STATS
 from merge_rules.sidecar import Sidecar
 from merge_rules.stamp import ZERO
 from merge_rules.state import Stored, decode, encode
@@ -126,19 +127,32 @@ def _document_of_320_bytes() -> dict[str, Any]:
 
 BUDGETED = record({"xp": counter, "hearts": counter})
 NOW = 1_764_000_000_000
+DEVICES = (
+    "0f3a9c1e-5b7d-4c1f-9a51-0d2f4b6c8e90",
+    "77b2d410-93ee-4f0a-8c55-1b2a3c4d5e6f",
+    "c4e8aa05-2d4b-4a6e-b1f3-9e8d7c6b5a40",
+)
 
 
 def test_the_sidecar_of_one_device_keeps_its_budget() -> None:
     """Design §2 gives the sidecar of a 320-byte document at most 50 bytes with one device."""
-    state = BUDGETED.advance({}, _document_of_320_bytes(), (NOW, 0, "0f3a9c1e"))
+    value, state = _document_of_320_bytes(), BUDGETED.bottom
+    for number in range(40):
+        value = value | {"xp": value["xp"] + 10, "hearts": number, "field_1": f"edit {number}"}
+        state = BUDGETED.advance(state, value, (NOW + 60_000 * number, 0, DEVICES[0]))
     assert len(encode(BUDGETED, state).sidecar) <= 50
+    stats = {name: 100 + number for number, name in enumerate(USER_STATS.fields)} | {"name": "Maja"}
+    for number in range(40):
+        stats = {name: 1 + item if name != "name" else item for name, item in stats.items()}
+        state = USER_STATS.advance(state if number else {}, stats, (NOW + number, 0, DEVICES[0]))
+    assert len(encode(USER_STATS, state).sidecar) <= 50
 
 
 def test_the_sidecar_of_three_devices_keeps_its_budget() -> None:
     """Design §2 gives it at most 170 bytes with three devices and two counters."""
     value = _document_of_320_bytes()
     state = BUDGETED.bottom
-    for number, device in enumerate(("0f3a9c1e", "77b2d410", "c4e8aa05")):
+    for number, device in enumerate(DEVICES):
         value = value | {
             "xp": value["xp"] + 10,
             "hearts": value["hearts"] - 1,
