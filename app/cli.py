@@ -6,8 +6,9 @@ import re
 import secrets
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 import msgspec
@@ -24,20 +25,23 @@ from app.database.embedded import EmbeddedError
 from app.database.engine import Database
 from app.database.era import current_era
 from app.database.migrate import MigrationError, migrate, newest_revision
+from app.database.trouble import DATABASE_ERRORS, describe
 from app.documents.rules import load_registry
+from app.documents.types import require_key
 from app.errors import SynclineError
 from app.main import StartError
 from app.operations import doctor as doctor_module
+from app.rules_replay import replay_module
 from app.settings import Settings, SettingsError, load_settings, unknown_variables, variable
 from merge_rules.canonical import parse
-from merge_rules.documents import shipped_registry
 from merge_rules.receipt import explain
 from merge_rules.refusal import Refusal
-from merge_rules.registry import Registry, RegistryError, load_rules
-from merge_rules.rule import ABSENT
+from merge_rules.registry import Registry, RegistryError
+from merge_rules.rule import ABSENT, Rule
 
 SECRETS = {"jwt_secret"}
-PASSWORD = re.compile(r"(://[^/?#:]*:)[^/?#]*(?=@)|([?&]password=)[^&#]*")
+URLS = {"database_url", "jwks_url"}
+PASSWORD = re.compile(r"([?&][^=&]*pass(?:word|phrase)?[^=&]*=)[^&]*", re.IGNORECASE)
 DAY_S = 86_400
 
 out = Console()
@@ -62,6 +66,9 @@ def expected_failures() -> Iterator[None]:
         SynclineError,
     ) as error:
         say(f"syncline: {error}")
+        sys.exit(1)
+    except DATABASE_ERRORS as error:
+        say(f"syncline: the database cannot be used: {describe(error)}")
         sys.exit(1)
 
 
@@ -151,7 +158,26 @@ def _shown(name: str, value: object) -> str:
     """The value, without what would let others in."""
     if name in SECRETS and value:
         return "(set)"
-    return PASSWORD.sub(r"\1\2(set)", _text(value))
+    return _without_password(str(value)) if name in URLS and value else _text(value)
+
+
+def _without_password(url: str) -> str:
+    """Whatever may be a password is hidden, also where it is not written as it has to be."""
+    scheme, separator, rest = url.partition("://")
+    user, at, place = PASSWORD.sub(r"\1(set)", rest).rpartition("@")
+    if not separator or not scheme.replace("+", "").isalnum() or not (at or _has_host(url)):
+        return "(set)"
+    name = re.match(r"[^:/?#@]*:?", user)
+    assert name is not None
+    hidden = user if name[0] == user else f"{name[0]}(set)"
+    return f"{scheme}://{hidden}{at}{place}"
+
+
+def _has_host(url: str) -> bool:
+    """Whether what stands first is an address, and not a name and a password without their host."""
+    with suppress(ValueError):
+        return urlsplit(url).port != 0
+    return False
 
 
 def _fields() -> Iterator[tuple[str, str, object]]:
@@ -205,19 +231,40 @@ def list_rules() -> None:
 
 @rules.command()
 @click.argument("module", required=False)
-def check(module: str | None) -> None:
-    """Load a module of rules (default: SYNCLINE_RULES) and say what it registers."""
+@click.option(
+    "--examples",
+    type=click.IntRange(1, 1_000_000),
+    default=500,
+    show_default=True,
+    help="How many of each kind to try.",
+)
+def check(module: str | None, examples: int) -> None:
+    """Check the laws of every rule that a module registers (default: SYNCLINE_RULES)."""
     with expected_failures():
         name = module or _settings().rules
         if name is None:
             raise RegistryError("name a module or a file of rules, or set SYNCLINE_RULES")
-        registry = shipped_registry()
-        shipped = registry.registered()
-        load_rules(registry, name)
-        for pattern, rule in registry.registered().items():
-            if shipped.get(pattern) is not rule:
-                replaces = " (replaces the shipped rule)" if pattern in shipped else ""
-                out.print(f"{pattern}: {rule.describe()}{replaces}", highlight=False, markup=False)
+        _look_for_rules_here()
+        try:
+            from app import rules_check  # noqa: PLC0415 - Hypothesis is not in a plain install
+        except ModuleNotFoundError as error:
+            if error.name != "hypothesis":
+                raise
+            raise RegistryError(
+                "rules are checked with Hypothesis: pip install 'syncline[testing]'"
+            ) from error
+        sys.exit(0 if rules_check.check_module(name, examples, out) else 1)
+
+
+@rules.command()
+@click.option("--rules", "module", required=True, help="Module or file with the changed rules.")
+@click.option("--show", type=click.IntRange(0), default=20, show_default=True, help="Documents.")
+def replay(module: str, show: int) -> None:
+    """Run the kept revisions through changed rules and show which documents would differ."""
+    with expected_failures():
+        settings = _settings()
+        with serving.database_url(settings, say) as url:
+            asyncio.run(replay_module(url, module, show, out))
 
 
 @rules.command("explain")
@@ -236,13 +283,12 @@ def explain_command(key: str, base: str | None, ours: str, theirs: str) -> None:
 
 
 def _explain(registry: Registry, key: str, base: str | None, ours: str, theirs: str) -> None:
-    rule = registry.rule_for(key)
+    rule = registry.rule_for(require_key(key))
     seen = rule.bottom
     if base is not None:
-        seen = rule.advance(rule.bottom, _value(base), (1, 0, "before"))
-    yours, current = _value(ours), _value(theirs)
-    for value in (yours, current):
-        rule.check(value)
+        before = _checked(rule, "base", base)
+        seen = rule.advance(rule.bottom, before, (1, 0, "before"))
+    yours, current = _checked(rule, "ours", ours), _checked(rule, "theirs", theirs)
     their_state = rule.advance(seen, current, (2, 0, "theirs"))
     our_state = rule.advance(seen, yours, (3, 0, "ours"))
     result = rule.value(rule.join(their_state, our_state))
@@ -255,8 +301,13 @@ def _explain(registry: Registry, key: str, base: str | None, ours: str, theirs: 
     out.print(_table(("Path", "Base", "Ours", "Theirs", "Result", "Rule", "Decided"), rows))
 
 
-def _value(text: str) -> object:
-    value, _ = parse(text.encode())
+def _checked(rule: Rule, option: str, text: str) -> object:
+    """The value of an option, which the rule has to be able to merge."""
+    try:
+        value, _ = parse(text.encode(errors="replace"))
+        rule.check(value)
+    except Refusal as refusal:
+        raise RegistryError(f"--{option}: {refusal}") from refusal
     return value
 
 

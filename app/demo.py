@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.clock import system_clock
+from app.command import command
 from merge_rules.canonical import encode
 
 MINUTE_MS = 60_000
@@ -269,10 +270,10 @@ def play(url: str, token: str, console: Console) -> bool:
 def next_steps(url: str, console: Console) -> None:
     """What to try now, with a service at `url`."""
     steps = [
-        f"  syncline serve         the API docs are at {url}/docs",
-        "  syncline rules list    which rule merges which document",
+        f"  {command()} serve         the API docs are at {url}/docs",
+        f"  {command()} rules list    which rule merges which document",
         f"  curl -X PUT {url}/v1/documents/notes \\",
-        """    -H "Authorization: Bearer $(syncline token me)" -d '{"value": {"hi": 1}}'""",
+        f"""    -H "Authorization: Bearer $({command()} token me)" -d '{{"value": {{"hi": 1}}}}'""",
     ]
     console.print("Next:", style="bold")
     console.print(Text("\n".join(steps)), soft_wrap=True)

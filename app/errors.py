@@ -15,6 +15,8 @@ class Code(StrEnum):
     INVALID_KEY = "invalid-key"
     MALFORMED_CURSOR = "malformed-cursor"
     BODY_TOO_LARGE = "body-too-large"
+    HEADERS_TOO_LARGE = "headers-too-large"
+    UNSUPPORTED_ENCODING = "unsupported-encoding"
     # Who is asking.
     TOKEN_MISSING = "token-missing"
     TOKEN_INVALID = "token-invalid"
@@ -40,6 +42,7 @@ class Code(StrEnum):
     CONFLICT = "conflict"
     PRECONDITION_FAILED = "precondition-failed"
     RULE_FAILED = "rule-failed"
+    RULE_MISMATCH = "rule-mismatch"
     # Sync.
     CURSOR_EXPIRED = "cursor-expired"
     DEVICE_FORKED = "device-forked"
@@ -69,5 +72,7 @@ def cursor_expired() -> SynclineError:
     return SynclineError(
         Code.CURSOR_EXPIRED,
         "The database was restored. Sync once without a cursor, take every document in the "
-        "answer as it is, forget those that are not in it, and send waiting mutations again.",
+        "answer as it is, and forget those that are not in it. Then send waiting mutations "
+        "again, with `base` null and `base_value`, the document as the device had it: the "
+        "versions that they name belong to a lost past.",
     )

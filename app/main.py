@@ -19,17 +19,19 @@ from app.auth.tokens import Verifier
 from app.clock import Clock, system_clock
 from app.database import migrate
 from app.database.engine import Database, unavailable
-from app.database.era import current_era
+from app.database.era import Era
 from app.database.retry import is_database_trouble
+from app.database.trouble import describe
 from app.documents import housekeeping
 from app.documents import routes as document_routes
 from app.documents.documents import Documents
 from app.documents.model import Limits
 from app.documents.mutations import Intake
 from app.documents.pipeline import Pipeline, PipelineSettings
-from app.documents.rules import load_registry
+from app.documents.rules import load_registry, remember_rules
 from app.errors import Code, SynclineError
 from app.logs import log_to_stderr
+from app.methods import Methods
 from app.operations import routes as operation_routes
 from app.operations.reference import page
 from app.operations.routes import Operations
@@ -48,16 +50,20 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
     """The service over the database that `settings.database_url` names."""
     assert settings.database_url is not None, "the launcher names the embedded database"
     registry = load_registry(settings)
+    era = Era(clock)
     database = Database(
         settings.database_url,
         pool_size=settings.pool_size,
         statement_timeout_ms=settings.statement_timeout_ms,
+        on_connect=era.look,
     )
     pipeline = Pipeline(database, registry, clock, _pipeline_settings(settings))
-    intake = Intake(settings.max_document_keys, settings.max_operations)
+    intake = Intake(
+        settings.max_document_keys, settings.max_operations, settings.max_document_bytes
+    )
     documents = Documents(database, pipeline, registry, intake, clock, settings.history)
     limits = SyncLimits(settings.max_mutations, settings.max_changes, settings.max_answer_bytes)
-    exchange = Exchange(database, documents, limits)
+    exchange = Exchange(database, documents, era, limits)
     operations = Operations(database, clock, version("syncline"), clock())
     fetch_keys = HttpFetch()
     verifier = Verifier(settings, hs256_secret(settings), clock, fetch_keys)
@@ -65,10 +71,17 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await _check_database(database)
-        async with database.connection() as connection:
-            exchange.era = await current_era(connection, clock())
+        await remember_rules(database, registry, clock)
         pipeline.start()
-        housework = asyncio.create_task(housekeeping.run(database, clock, settings.mutation_days))
+        housework = asyncio.create_task(
+            housekeeping.run(
+                database,
+                documents,
+                clock,
+                mutation_days=settings.mutation_days,
+                fold_days=settings.fold_days,
+            )
+        )
         try:
             yield
         finally:
@@ -86,7 +99,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
             *sync_routes.ROUTES,
             *operation_routes.ROUTES,
         ],
-        middleware=[Authentication(verifier)],
+        middleware=[Methods(), Authentication(verifier)],
         dependencies={
             "documents": _provide(documents),
             "exchange": _provide(exchange),
@@ -112,7 +125,7 @@ def from_environment() -> Litestar:
 
 def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Every failure as a problem document; what nobody expected is logged and says nothing."""
-    expected = _expected(error)
+    expected = _expected(error, reads=request.method in ("GET", "HEAD"))
     if expected is None:
         log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
         expected = SynclineError(Code.INTERNAL, "The service's log says why; send it again later.")
@@ -127,12 +140,14 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
     )
 
 
-def _expected(error: Exception) -> SynclineError | None:
+def _expected(error: Exception, *, reads: bool) -> SynclineError | None:
     if isinstance(error, SynclineError):
+        if error.code is Code.DATABASE_UNAVAILABLE:
+            return unavailable(reads=reads)
         return error
     if is_database_trouble(error):
         log.warning("database trouble", error=repr(error))
-        return unavailable()
+        return unavailable(reads=reads)
     if isinstance(error, HTTPException):
         match error.status_code:
             case 404:
@@ -151,8 +166,7 @@ async def _check_database(database: Database) -> None:
         async with database.connection() as connection:
             present = await migrate.present_revision(connection)
     except SynclineError as error:
-        cause = error.__cause__ or error
-        raise StartError(f"the database cannot be reached: {cause}") from error
+        raise StartError(f"the database cannot be used: {describe(error)}") from error
     if present != migrate.newest_revision():
         raise StartError("the database is not up to date: run `syncline migrate`")
 

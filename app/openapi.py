@@ -2,8 +2,8 @@
 
 A route carries a `Description` beside its handler: bodies and answers are msgspec structs, the
 very ones that are decoded and encoded, so the document cannot drift from the code. Built here
-and not by Litestar, because handlers read raw bodies: a body is checked for depth before a
-decoder sees it, and its value keeps its exact bytes.
+and not by Litestar, because handlers read raw bodies: a value keeps its exact bytes, and is
+checked for size and depth before a decoder sees it.
 """
 
 import re
@@ -28,6 +28,8 @@ ALWAYS = (Code.INTERNAL,)
 class Header:
     name: str
     meaning: str
+    always: bool = True
+    """Of an answer: whether each one has it."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,15 @@ class Description:
     answers: Mapping[int, type | None]
     body: type | None = None
     body_required: bool = True
+    requires: tuple[str, ...] = ()
+    """Members of the body that are optional to decode, and refused with a code where missing."""
     query: type | None = None
     problems: tuple[Code, ...] = ()
     request_headers: tuple[Header, ...] = ()
     response_headers: tuple[Header, ...] = ()
     media_type: str = "application/json"
+    parts: tuple[type, ...] = ()
+    """Kinds to which the schema of the body refers, since it keeps them as text."""
 
     def opt(self) -> dict[str, Any]:
         return {OPT: self}
@@ -75,6 +81,9 @@ def build(routes: Iterable[BaseRoute]) -> bytes:
     _, schemas = msgspec.json.schema_components(dict.fromkeys(kinds), ref_template=SCHEMAS)
     schemas["Problem"]["additionalProperties"] = True
     schemas["Problem"]["properties"]["code"]["enum"] = sorted(Code)
+    for *_, one in described:
+        if one.body is not None and one.requires:
+            _require(schemas[one.body.__name__], one.requires)
     paths: dict[str, dict[str, Any]] = {}
     for path, method, description in described:
         paths.setdefault(path, {})[method] = _operation(path, method, description)
@@ -97,7 +106,15 @@ def build(routes: Iterable[BaseRoute]) -> bytes:
 
 
 def _kinds(description: Description) -> list[type]:
-    return [kind for kind in (description.body, *description.answers.values()) if kind is not None]
+    kinds = (description.body, *description.parts, *description.answers.values())
+    return [kind for kind in kinds if kind is not None]
+
+
+def _require(schema: dict[str, Any], names: Iterable[str]) -> None:
+    schema["required"] = sorted({*schema["required"], *names})
+    for name in names:
+        (kind,) = (one for one in schema["properties"][name]["anyOf"] if one != {"type": "null"})
+        schema["properties"][name] = kind
 
 
 def _operation(path: str, method: str, description: Description) -> dict[str, Any]:
@@ -124,10 +141,7 @@ def _operation(path: str, method: str, description: Description) -> dict[str, An
 
 
 def _responses(method: str, description: Description, private: bool) -> dict[str, Any]:
-    headers = {
-        header.name: {"description": header.meaning, "schema": {"type": "string"}}
-        for header in description.response_headers
-    }
+    headers = _answer_headers(description.response_headers)
     responses: dict[str, Any] = {}
     for status, kind in description.answers.items():
         answer: dict[str, Any] = {"description": _MEANING[status], "headers": headers}
@@ -143,12 +157,30 @@ def _responses(method: str, description: Description, private: bool) -> dict[str
         problem: dict[str, Any] = {
             "description": "; ".join(f"`{code}`: {TITLE[code]}" for code in codes)
         }
+        if status in _PROBLEM_HEADERS:
+            problem["headers"] = _answer_headers(_PROBLEM_HEADERS[status])
         if method != "head":
             problem["content"] = {MEDIA_TYPE: {"schema": _reference(Problem)}}
         responses[str(status)] = problem
     return responses
 
 
+def _answer_headers(headers: Iterable[Header]) -> dict[str, Any]:
+    return {
+        header.name: {
+            "description": header.meaning,
+            "required": header.always,
+            "schema": {"type": "string"},
+        }
+        for header in headers
+    }
+
+
+_PROBLEM_HEADERS = {
+    401: (Header("WWW-Authenticate", "The scheme, and whether a token was refused"),),
+    415: (Header("Accept-Encoding", "The encoding that is taken: `identity`"),),
+    503: (Header("Retry-After", "Seconds after which to send the request again"),),
+}
 _MEANING = {200: "Done", 201: "Created", 304: "Not changed", 503: "Not ready"}
 
 

@@ -16,6 +16,8 @@ STATUS: dict[Code, int] = {
     Code.INVALID_KEY: 400,
     Code.MALFORMED_CURSOR: 400,
     Code.BODY_TOO_LARGE: 413,
+    Code.HEADERS_TOO_LARGE: 431,
+    Code.UNSUPPORTED_ENCODING: 415,
     Code.TOKEN_MISSING: 401,
     Code.TOKEN_INVALID: 401,
     Code.TOKEN_EXPIRED: 401,
@@ -38,6 +40,7 @@ STATUS: dict[Code, int] = {
     Code.CONFLICT: 409,
     Code.PRECONDITION_FAILED: 412,
     Code.RULE_FAILED: 422,
+    Code.RULE_MISMATCH: 409,
     Code.CURSOR_EXPIRED: 410,
     Code.DEVICE_FORKED: 409,
     Code.EVENTS_UNAVAILABLE: 422,
@@ -53,6 +56,8 @@ TITLE: dict[Code, str] = {
     Code.INVALID_KEY: "The document key is not allowed",
     Code.MALFORMED_CURSOR: "The cursor was not made by this service",
     Code.BODY_TOO_LARGE: "The body is too large",
+    Code.HEADERS_TOO_LARGE: "The headers are too large",
+    Code.UNSUPPORTED_ENCODING: "The body is in an encoding that is not taken",
     Code.TOKEN_MISSING: "A token is needed",
     Code.TOKEN_INVALID: "The token is not valid here",
     Code.TOKEN_EXPIRED: "The token has expired",
@@ -75,6 +80,7 @@ TITLE: dict[Code, str] = {
     Code.CONFLICT: "Somebody else changed the document",
     Code.PRECONDITION_FAILED: "The document is at another version",
     Code.RULE_FAILED: "The document's merge rule failed",
+    Code.RULE_MISMATCH: "The stored document does not fit its merge rule",
     Code.CURSOR_EXPIRED: "The cursor is from before a restore",
     Code.DEVICE_FORKED: "Two local stores use one device id",
     Code.EVENTS_UNAVAILABLE: "This service keeps no events",
@@ -102,6 +108,8 @@ def headers(error: SynclineError) -> dict[str, str]:
     status = STATUS[error.code]
     if status == 503:
         return {"Retry-After": str(RETRY_AFTER_S)}
+    if status == 415:
+        return {"Accept-Encoding": "identity"}
     if status == 401:
         challenge = 'Bearer realm="syncline"'
         if error.code is not Code.TOKEN_MISSING:

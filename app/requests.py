@@ -7,37 +7,54 @@ from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
+from litestar import Request
+from litestar.datastructures import MultiDict
 from msgspec import Raw
 
 from app.errors import Code, SynclineError
-from merge_rules.canonical import MAX_DEPTH, too_deep
+from merge_rules.canonical import MAX_DEPTH, without_lone_surrogates
 
 T = TypeVar("T")
 
-ENVELOPE_DEPTH = 8
-"""Levels that a request puts around a value, generously."""
+DEEPEST = 2 * MAX_DEPTH
+"""Levels that are kept of text too deep for a decoder: no value in it fits a document."""
+MOST_BRACKETS = 500_000
+"""How many of them are looked at one by one; it takes a quarter of a second."""
 
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 _ETAG = re.compile(r'(W/)?"([^"]*)"')
 _VERSION = re.compile(r"[1-9][0-9]{0,15}")
 """A version as `etag` writes it: tags are compared as text, so `"07"` is not `"7"`."""
 
 
-def decode_body(data: bytes, kind: type[T]) -> T:
-    """The body as `kind`; raises MALFORMED_JSON or INVALID_REQUEST, naming the field at fault.
-
-    Where `kind` omits defaults, a name that stands twice is refused as well.
-    """
-    if too_deep(data, MAX_DEPTH + ENVELOPE_DEPTH):
-        # A decoder is recursive: depth is refused before it sees the text.
+async def read_body(request: Request[Any, Any, Any]) -> bytes:
+    """The bytes of the body; raises UNSUPPORTED_ENCODING, since nothing here is unpacked."""
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.strip().lower() not in ("identity", ""):
         raise SynclineError(
-            Code.INVALID_VALUE, f"No document may be nested deeper than {MAX_DEPTH} levels."
+            Code.UNSUPPORTED_ENCODING, f"Send the body plain: {encoding!r} is not unpacked here."
         )
+    return await request.body()
+
+
+def decode_body(data: bytes, kind: type[T]) -> T:
+    """The body as `kind`; raises MALFORMED_JSON, or INVALID_REQUEST naming the field at fault.
+
+    What `kind` leaves as Raw is not looked into: it may be too deep, or hold a name twice.
+    """
+    data = without_lone_surrogates(data)
     try:
-        body = msgspec.json.decode(data, type=kind)
-        if _may_repeat_names(data, body):
-            names = json.loads(data.decode(), object_pairs_hook=_pairs, parse_int=str)
-            _refuse_repeated_names(body, names)
-        return body
+        body = _decode(data, kind)
+    except RecursionError:
+        data = _cut(data)
+        body = _decode(data, kind)
+    _refuse_repeated_names(data, body)
+    return body
+
+
+def _decode(data: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -46,47 +63,69 @@ def decode_body(data: bytes, kind: type[T]) -> T:
         ) from error
 
 
-def _may_repeat_names(data: bytes, body: Any) -> bool:
-    """Whether the text has other quotes than the body; a decoder keeps the last of two in silence.
+def _cut(data: bytes) -> bytes:
+    """The text with arrays and objects beyond DEEPEST levels emptied.
 
-    Cheap, since nearly every body passes: what it held stands in it once, Raw members verbatim.
+    A decoder cannot even skip what is nested a thousand times, but the value that does it may be
+    one of many, and only that one is to be refused.
     """
-    config = getattr(body, "__struct_config__", None)
-    if config is None or not config.omit_defaults:
-        return False
-    return data.count(b'"') != msgspec.json.encode(body).count(b'"') or b"\\u0022" in data
+    if data.count(b"[") + data.count(b"{") > MOST_BRACKETS:
+        raise SynclineError(
+            Code.INVALID_VALUE, f"No document may be nested deeper than {MAX_DEPTH} levels."
+        )
+    kept, level, start = [], 0, 0
+    for token in _TOKEN.finditer(data):
+        if token[0] in b"[{":
+            level += 1
+            if level == DEEPEST:
+                kept.append(data[start : token.end()])
+        elif token[0] in b"]}":
+            if level == DEEPEST:
+                start = token.start()
+            level -= 1
+    return b"".join(kept) + (data[start:] if level < DEEPEST else b"")
 
 
-class _Repeated(dict[str, Any]):
-    """An object of which a name stood twice."""
-
-
-def _pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = dict(items)
-    return names if len(names) == len(items) else _Repeated(names)
-
-
-def _refuse_repeated_names(body: Any, read: Any) -> None:
-    """Raises INVALID_REQUEST; inside Raw members the document's own check does."""
-    if isinstance(body, Raw):
+def _refuse_repeated_names(text: bytes | Raw, body: Any) -> None:
+    """Raises INVALID_REQUEST: a decoder keeps the last of two in silence."""
+    if isinstance(body, list):
+        for one, inside in zip(msgspec.json.decode(text, type=list[Raw]), body, strict=True):
+            _refuse_repeated_names(one, inside)
+    if not isinstance(body, (msgspec.Struct, dict)):
         return
-    if isinstance(read, _Repeated):
+    members = msgspec.json.decode(text, type=dict[str, Raw])
+    if _names_stand_twice(bytes(text), members):
         raise SynclineError(Code.INVALID_REQUEST, "A name stands twice in one object of the body.")
-    if isinstance(read, dict):
-        for name, inside in read.items():
-            below = body[name] if isinstance(body, dict) else getattr(body, name)
-            _refuse_repeated_names(below, inside)
-    elif isinstance(read, list):
-        for below, inside in zip(body, read, strict=True):
-            _refuse_repeated_names(below, inside)
+    for name, one in members.items():
+        inside = body[name] if isinstance(body, dict) else getattr(body, name)
+        _refuse_repeated_names(one, inside)
+
+
+def _names_stand_twice(text: bytes, members: Mapping[str, Raw]) -> bool:
+    """Whether the text of an object has more names than it gave; by counting quotes, if possible.
+
+    Each name takes two quotes, and more only where it holds some itself.
+    """
+    quotes = text.count(b'"') - sum(bytes(one).count(b'"') for one in members.values())
+    if quotes == 2 * len(members):
+        return False
+    if not any('"' in name for name in members):
+        return True
+    return len(json.loads(text, object_pairs_hook=list, parse_int=str)) > len(members)
 
 
 def decode_query(query: Mapping[str, Any], kind: type[T]) -> T:
     """The query as `kind`; raises INVALID_REQUEST, naming the parameter at fault."""
+    if isinstance(query, MultiDict):
+        for name in query:
+            if len(query.getall(name)) > 1:
+                raise SynclineError(
+                    Code.INVALID_REQUEST, f"The parameter `{name}` stands twice.", path=f"$.{name}"
+                )
     try:
         return msgspec.convert(dict(query), kind, strict=False)
     except msgspec.ValidationError as error:
-        raise _invalid(str(error).replace("`$.", "`")) from error
+        raise _invalid(str(error)) from error
 
 
 def _invalid(message: str) -> SynclineError:

@@ -28,13 +28,17 @@ from uvicorn.supervisors import Multiprocess
 from app.auth.secret import hs256_secret
 from app.auth.tokens import mint
 from app.clock import system_clock
+from app.command import command
 from app.database import embedded
 from app.database.engine import Database
 from app.database.migrate import migrate, newest_revision, present_revision
-from app.documents.rules import load_registry
+from app.database.trouble import describe
+from app.documents.rules import load_registry, remember_rules
+from app.http_protocol import BoundedHttpProtocol
 from app.logs import log_to_stderr
 from app.main import StartError, create_app, from_environment
 from app.settings import Settings, load_settings, variable
+from merge_rules.registry import Registry
 
 Report = Callable[[str], None]
 
@@ -63,12 +67,13 @@ def serve(settings: Settings, report: Report) -> None:
     log_to_stderr()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
-    load_registry(settings)
+    registry = load_registry(settings)
     with database_url(settings, report) as url:
         if settings.database_url is None:
             asyncio.run(_bring_up_to_date(url))
         elif asyncio.run(_present_revision(url)) != newest_revision():
             raise StartError("the database is not up to date: run `syncline migrate`")
+        asyncio.run(_remember_rules(url, registry))  # refused changes show here, too
         settings = msgspec.structs.replace(settings, database_url=url)
         _warn_of_development_secret(settings, report)
         app = create_app(settings)  # what is wrong shows here, and not after the greeting
@@ -89,12 +94,7 @@ async def _require_reachable(url: str) -> None:
     try:
         await _present_revision(url)
     except Exception as error:  # whatever the driver, the address or the server says
-        cause = error.__cause__ or error
-        text = " ".join(str(cause).split()) or type(cause).__name__
-        raise StartError(
-            f"the database cannot be used: {text}; check {variable('database_url')}, and that "
-            "the server runs"
-        ) from error
+        raise StartError(f"the database cannot be used: {describe(error)}") from error
 
 
 async def _present_revision(url: str) -> str | None:
@@ -102,6 +102,14 @@ async def _present_revision(url: str) -> str | None:
     try:
         async with database.connection() as connection:
             return await present_revision(connection)
+    finally:
+        await database.close()
+
+
+async def _remember_rules(url: str, registry: Registry) -> None:
+    database = Database(url, pool_size=1, statement_timeout_ms=60_000)
+    try:
+        await remember_rules(database, registry, system_clock)
     finally:
         await database.close()
 
@@ -194,7 +202,8 @@ def _config(settings: Settings, app: Callable[[], Litestar] | str) -> uvicorn.Co
         factory=True,
         workers=settings.workers,
         loop="uvloop",
-        http="httptools",
+        http=BoundedHttpProtocol,
+        h11_max_incomplete_event_size=settings.max_header_bytes,
         lifespan="on",
         access_log=False,
         log_config=None,
@@ -213,8 +222,8 @@ def _greet(settings: Settings, port: int, report: Report) -> None:
     report(f"Syncline listens on {url}")
     report(f"  API docs   {url}/docs")
     report(f"  console    {url}/console (not in this version yet)")
-    report("  a token    syncline token ACCOUNT")
-    report("  a demo     syncline demo")
+    report(f"  a token    {command()} token ACCOUNT")
+    report(f"  a demo     {command()} demo")
 
 
 def _warn_of_development_secret(settings: Settings, report: Report) -> None:
@@ -273,7 +282,8 @@ def _temporary(folder: Path) -> Iterator[RunningService]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SYNCLINE_")}
     environment |= {"SYNCLINE_DATA_DIR": str(folder), "SYNCLINE_PORT": "0"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "app.cli", "serve"],
+        # Without -P a folder `app` where the demo is run would be taken for this one.
+        [sys.executable, "-P", "-m", "app.cli", "serve"],
         env=environment,
         stderr=subprocess.PIPE,
         text=True,

@@ -54,21 +54,27 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batch_limit: Annotated[int, _limit("Mutations in one transaction, at most")] = 512
     statement_timeout_ms: Annotated[int, _limit("Time for one database statement")] = 10_000
     drain_s: Annotated[
-        float, Meta(description="Seconds of /readyz 503 before listening ends at a stop", ge=0)
+        float,
+        Meta(description="Seconds of /readyz 503 before listening ends at a stop", ge=0, le=3600),
     ] = 0.0
 
     max_body_bytes: Annotated[int, _limit("Size of a request body")] = 8 * 1024 * 1024
+    max_header_bytes: Annotated[int, _limit("Size of a request's address and headers")] = 64 * 1024
     max_document_bytes: Annotated[int, _limit("Size of a document")] = 256 * 1024
     max_document_keys: Annotated[int, _limit("Object keys in a document, all levels")] = 10_000
     max_documents: Annotated[int, _limit("Documents of one account")] = 10_000
     max_mutations: Annotated[int, _limit("Mutations in one sync")] = 500
     max_operations: Annotated[int, _limit("Operations in one PATCH")] = 500
     max_changes: Annotated[int, _limit("Changes in one answer of a sync")] = 500
-    max_answer_bytes: Annotated[int, _limit("Size of the changes in one answer of a sync")] = (
+    max_answer_bytes: Annotated[int, _limit("Size of the documents in one answer of a sync")] = (
         8 * 1024 * 1024
     )
     history: Annotated[int, _limit("Revisions kept of each document")] = 32
     mutation_days: Annotated[int, _limit("Days for which the id of a mutation is remembered")] = 90
+
+    fold_days: Annotated[
+        int, _limit("Days after which edits and devices that were away are folded together")
+    ] = 180
 
     @property
     def data_path(self) -> Path:

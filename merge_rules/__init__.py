@@ -14,6 +14,8 @@ states by hand:
 
 from merge_rules.collection import causal_set, map_of, union
 from merge_rules.counter import counter
+from merge_rules.derived import days, samples
+from merge_rules.epoch import resettable
 from merge_rules.record import record
 from merge_rules.refusal import (
     DeviceRequired,
@@ -46,6 +48,7 @@ __all__ = [
     "best",
     "causal_set",
     "counter",
+    "days",
     "flag",
     "last_write_wins",
     "load_rules",
@@ -53,6 +56,8 @@ __all__ = [
     "maximum",
     "minimum",
     "record",
+    "resettable",
+    "samples",
     "strict",
     "union",
 ]

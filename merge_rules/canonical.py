@@ -19,10 +19,15 @@ MAX_INTEGER = 2**53 - 1
 
 _encoder = msgspec.json.Encoder(order="sorted")
 _decoder = msgspec.json.Decoder()
-# Possessive, and the last quote optional: an unterminated string matches to the end of the text
-# at once, where backtracking would try again from every escaped quote in it.
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-_BRACKET = re.compile(rb"[\[\]{}]")
+# Possessive, and the last quote optional: an unterminated string ends with the text.
+_STRING = re.compile(rb'"[^"]*+"?')
+_SQUARE = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_LONE_SURROGATE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
 _LONG_NUMBER = re.compile(rb"\d{16}")
 
 
@@ -46,23 +51,38 @@ def same(a: Any, b: Any) -> bool:
     return encode(a) == encode(b)
 
 
-def depth(data: bytes) -> int:
-    """Levels of arrays and objects in JSON text, found without recursion."""
-    if data.count(b"[") + data.count(b"{") == 0:
-        return 0
-    deepest = level = 0
-    for bracket in _BRACKET.findall(_STRING.sub(b"", data)):
-        if bracket in b"[{":
-            level += 1
-            deepest = max(deepest, level)
-        else:
-            level -= 1
-    return deepest
+def depth(data: bytes, at_most: int = MAX_DEPTH) -> int:
+    """Levels of arrays and objects in JSON text; `at_most` + 1 stands for any more.
+
+    Neither recursion nor a loop over brackets: each round takes away the innermost pairs. Text
+    that ends too early counts as it stands.
+    """
+    # Without what is escaped, strings end at the next quote.
+    plain = data.replace(rb"\\", b"").replace(rb"\"", b"")
+    brackets = _STRING.sub(b"", plain).translate(_SQUARE, _NO_BRACKET)
+    for level in range(at_most + 1):
+        outer = brackets.replace(b"[]", b"")
+        if len(outer) == len(brackets):
+            return min(level + brackets.count(b"["), at_most + 1)
+        brackets = outer
+    return at_most + 1
 
 
 def too_deep(data: bytes, limit: int) -> bool:
     """Whether JSON text has more levels than the limit; most text is cleared by counting."""
-    return data.count(b"[") + data.count(b"{") > limit and depth(data) > limit
+    return data.count(b"[") + data.count(b"{") > limit and depth(data, limit) > limit
+
+
+def without_lone_surrogates(data: bytes) -> bytes:
+    """JSON text with `\\u0000` for each lone surrogate, which is refused just as well.
+
+    A decoder stops at one with words about its input, and never says where in the value it is.
+    """
+    if _SURROGATE.search(data) is None or b"\0" in data:
+        return data
+    # An escaped backslash begins no escape; no JSON text holds the byte that stands for it.
+    masked = data.replace(rb"\\", b"\0\0")
+    return _LONE_SURROGATE.sub(rb"\\u0000", masked).replace(b"\0\0", rb"\\")
 
 
 def parse(data: bytes, max_keys: int | None = None) -> tuple[Any, bytes]:
@@ -74,8 +94,12 @@ def parse(data: bytes, max_keys: int | None = None) -> tuple[Any, bytes]:
     """
     if too_deep(data, MAX_DEPTH):
         raise NotCanonical((), f"it is nested deeper than {MAX_DEPTH} levels")
+    data = without_lone_surrogates(data)
     try:
         value = _decoder.decode(data)
+    except msgspec.ValidationError as error:
+        # Without a type to hold it against, only numbers can be valid JSON and no value.
+        raise NotCanonical((), "it holds a number past what a double can hold") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise NotJson((), f"it is not JSON: {error}") from error
     canonical = _encoder.encode(value)
@@ -127,13 +151,14 @@ def check(value: Any, path: Path = ()) -> None:
 
 
 def _check_text(text: str, path: Path) -> None:
+    reason = "strings must not contain \\u0000 or lone surrogates"
     if "\0" in text:
-        raise NotCanonical(path, "strings must not contain \\u0000")
+        raise NotCanonical(path, reason)
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise NotCanonical(path, "strings must not contain lone surrogates") from error
+            raise NotCanonical(path, reason) from error
 
 
 def _keys(value: Any) -> int:

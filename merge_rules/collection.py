@@ -1,6 +1,6 @@
 """Sets and maps: union, causal_set, map_of."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from merge_rules.canonical import decode, encode
@@ -32,6 +32,7 @@ class Union(Rule):
     """A set that only grows. State: the items, each once, in the order of their bytes."""
 
     name = "union"
+    takes = shows = ("array",)
     bottom: State = []  # noqa: RUF012 - states are never mutated
 
     def check(self, value: Any, path: Path = ()) -> None:
@@ -65,6 +66,7 @@ class CausalSet(Rule):
     """
 
     name = "causal_set"
+    takes = shows = ("array",)
     bottom: State = {}  # noqa: RUF012 - states are never mutated
     needs_base = True
 
@@ -99,6 +101,9 @@ class CausalSet(Rule):
             for text in {*seen, *(current or {})}
         }
 
+    def fold(self, state: State, before_ms: int, alive: Collection[str]) -> State:
+        return {text: length for text, length in state.items() if _present(length)}
+
     def pack(self, state: State, value: Any, sidecar: Sidecar) -> Packed:
         return {text: state[text] for text in sorted(state) if state[text] != 1} or None
 
@@ -118,6 +123,7 @@ class MapOf(Rule):
     """One rule for the value at every key; a key that a write leaves out is unchanged."""
 
     name = "map_of"
+    takes = shows = ("object",)
     bottom: State = {}  # noqa: RUF012 - states are never mutated
 
     def __init__(self, rule: Rule) -> None:
@@ -137,7 +143,8 @@ class MapOf(Rule):
                 delta = self.rule.delta(below, item, stamp)
             except Refusal as refusal:
                 raise refusal.below(key) from refusal
-            if delta != self.rule.bottom or key not in base:
+            made = key not in base and self.rule.value(delta) is not ABSENT
+            if delta != self.rule.bottom or made:
                 changed[key] = delta
         return changed
 
@@ -165,7 +172,8 @@ class MapOf(Rule):
         return {key: delta}
 
     def adopt(self, value: Any, stamp: Stamp) -> State:
-        return {key: self.rule.adopt(item, stamp) for key, item in value.items()}
+        adopted = {key: self.rule.adopt(item, stamp) for key, item in value.items()}
+        return {k: child for k, child in adopted.items() if self.rule.value(child) is not ABSENT}
 
     def reconstruct(self, value: Any, current: State, device: str) -> State:
         seen = {} if value is ABSENT else value
@@ -176,6 +184,20 @@ class MapOf(Rule):
             )
             for key in {**seen, **held}
         }
+
+    def fold(self, state: State, before_ms: int, alive: Collection[str]) -> State:
+        folded = {}
+        for key, child in state.items():
+            below = self.rule.fold(child, before_ms, alive)
+            if below != self.rule.bottom or self.rule.value(below) is not ABSENT:
+                folded[key] = below
+        return folded
+
+    def parts(self, state: State) -> dict[str, State]:
+        return dict(state)
+
+    def assemble(self, parts: dict[str, State]) -> State:
+        return parts
 
     def stamps(self, state: State) -> Iterator[Stamp]:
         for child in state.values():
@@ -212,6 +234,7 @@ class RemovableMapOf(Rule):
     """
 
     name = "map_of"
+    takes = shows = ("object",)
     bottom: State = {}  # noqa: RUF012 - states are never mutated
     needs_base = True
 
@@ -285,7 +308,9 @@ class RemovableMapOf(Rule):
         return {key: (length + 1, self.rule.bottom)} if _present(length) else self.bottom
 
     def adopt(self, value: Any, stamp: Stamp) -> State:
-        return {key: (1, self.rule.adopt(item, stamp)) for key, item in value.items()}
+        adopted = {key: self.rule.adopt(item, stamp) for key, item in value.items()}
+        held = {k: child for k, child in adopted.items() if self.rule.value(child) is not ABSENT}
+        return {key: (1, child) for key, child in held.items()}
 
     def reconstruct(self, value: Any, current: State, device: str) -> State:
         seen = {} if value is ABSENT else value
@@ -299,6 +324,19 @@ class RemovableMapOf(Rule):
                 child = self.rule.reconstruct(seen[key], child, device)
             state[key] = (length, child)
         return state
+
+    def fold(self, state: State, before_ms: int, alive: Collection[str]) -> State:
+        return {
+            key: (length, self.rule.fold(child, before_ms, alive))
+            for key, (length, child) in state.items()
+            if _present(length)
+        }
+
+    def parts(self, state: State) -> dict[str, State]:
+        return {key: child for key, (length, child) in state.items() if _present(length)}
+
+    def assemble(self, parts: dict[str, State]) -> State:
+        return {key: (1, child) for key, child in parts.items()}
 
     def stamps(self, state: State) -> Iterator[Stamp]:
         for _, child in state.values():

@@ -1,5 +1,6 @@
 """A number that every device adds to: no increment is lost, none counts twice."""
 
+from collections.abc import Collection
 from typing import Any
 
 from merge_rules.canonical import MAX_INTEGER
@@ -20,6 +21,7 @@ class Counter(Rule):
     """
 
     name = "counter"
+    takes = shows = ("number",)
     bottom: State = {}  # noqa: RUF012 - states are never mutated
     needs_base = True
 
@@ -62,7 +64,15 @@ class Counter(Rule):
         """The device knows its own entry; the rest of what it saw was counted by others."""
         seen = 0 if value is ABSENT else value
         own = (current or self.bottom).get(device, (0, 0)) if device != UNKNOWN_DEVICE else (0, 0)
-        return {device: own, UNKNOWN_DEVICE: (0, seen - own[1])}
+        return {device: own, UNKNOWN_DEVICE: (1, seen - own[1])}
+
+    def fold(self, state: State, before_ms: int, alive: Collection[str]) -> State:
+        """A device that comes back begins a new entry, so its old one can be anybody's."""
+        gone = [entry for device, entry in state.items() if device not in alive]
+        folded = {device: entry for device, entry in state.items() if device in alive}
+        if gone:
+            folded[UNKNOWN_DEVICE] = (sum(q for q, _ in gone), sum(n for _, n in gone))
+        return folded
 
     def pack(self, state: State, value: Any, sidecar: Sidecar) -> Packed:
         """[device, writes, sum, …]; of a single device the sum is the value and left out, and so

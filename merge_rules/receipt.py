@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from merge_rules.canonical import encode
+from merge_rules.canonical import same
 from merge_rules.refusal import Path, pointer
 from merge_rules.rule import ABSENT, Rule
 
@@ -62,4 +62,4 @@ def _leaves(
 def _same(a: Any, b: Any) -> bool:
     if a is ABSENT or b is ABSENT:
         return a is b
-    return encode(a) == encode(b)
+    return a is b or same(a, b)

@@ -1,6 +1,6 @@
 """An object whose fields each have a rule of their own."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from merge_rules.refusal import Path, Refusal, WrongType
@@ -18,6 +18,7 @@ class Record(Rule):
     """
 
     name = "record"
+    takes = shows = ("object",)
     bottom: State = {}  # noqa: RUF012 - states are never mutated
 
     def __init__(self, fields: Mapping[str, Rule], default: Rule) -> None:
@@ -42,7 +43,8 @@ class Record(Rule):
                 delta = rule.delta(base.get(name, rule.bottom), item, stamp)
             except Refusal as refusal:
                 raise refusal.below(name) from refusal
-            if delta != rule.bottom or name not in base:
+            made = name not in base and rule.value(delta) is not ABSENT
+            if delta != rule.bottom or made:
                 changed[name] = delta
         return changed
 
@@ -76,7 +78,12 @@ class Record(Rule):
         return {name: delta}
 
     def adopt(self, value: Any, stamp: Stamp) -> State:
-        return {name: self.child(name).adopt(item, stamp) for name, item in value.items()}
+        adopted = {name: self.child(name).adopt(item, stamp) for name, item in value.items()}
+        return {
+            name: state
+            for name, state in adopted.items()
+            if self.child(name).value(state) is not ABSENT
+        }
 
     def reconstruct(self, value: Any, current: State, device: str) -> State:
         seen = {} if value is ABSENT else value
@@ -87,6 +94,21 @@ class Record(Rule):
             below = held.get(name, rule.bottom)
             state[name] = rule.reconstruct(seen.get(name, ABSENT), below, device)
         return state
+
+    def fold(self, state: State, before_ms: int, alive: Collection[str]) -> State:
+        folded = {}
+        for name, child in state.items():
+            rule = self.child(name)
+            below = rule.fold(child, before_ms, alive)
+            if below != rule.bottom or rule.value(below) is not ABSENT:
+                folded[name] = below
+        return folded
+
+    def parts(self, state: State) -> dict[str, State]:
+        return dict(state)
+
+    def assemble(self, parts: dict[str, State]) -> State:
+        return parts
 
     def stamps(self, state: State) -> Iterator[Stamp]:
         for name, child in state.items():
@@ -109,11 +131,8 @@ class Record(Rule):
         }
 
     def describe(self) -> str:
-        fields = [
-            f"{name if name.isidentifier() else repr(name)}={self.fields[name].describe()}"
-            for name in sorted(self.fields)
-        ]
-        return f"record({', '.join((*fields, '*=' + self.default.describe()))})"
+        fields = [f"{name!r}: {self.fields[name].describe()}" for name in sorted(self.fields)]
+        return f"record({{{', '.join(fields)}}}, {self.default.describe()})"
 
 
 def record(fields: Mapping[str, Rule], default: Rule = last_write_wins) -> Record:

@@ -1,6 +1,6 @@
 """Rules that keep one write whole: last write wins, and strict."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from merge_rules import plain
@@ -64,6 +64,11 @@ class LastWriteWins(Rule):
     def stamps(self, state: State) -> Iterator[Stamp]:
         if state is not None:
             yield state[0]
+
+    def fold(self, state: State, before_ms: int, alive: Collection[str]) -> State:
+        if state is None or state[0][0] >= before_ms:
+            return state
+        return None if len(state) == 1 else ((before_ms, 0, ""), state[1])
 
     def pack(self, state: State, value: Any, sidecar: Sidecar) -> Packed:
         if state is None:

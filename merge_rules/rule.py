@@ -8,7 +8,7 @@ Types", 2018); a delta equal to `bottom` changes nothing.
 States are plain JSON-like values, shared and never mutated.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from enum import Enum
 from functools import cached_property
 from hashlib import blake2b
@@ -30,6 +30,9 @@ class Absent(Enum):
 ABSENT: Final = Absent.ABSENT
 """Stands where there is no value, since null is a value."""
 
+KINDS = ("boolean", "number", "string", "array", "object", "null")
+"""What a JSON value can be."""
+
 OperationName = Literal["set", "unset", "increment", "maximum", "minimum", "add", "remove", "reset"]
 
 
@@ -43,7 +46,12 @@ class Operation(NamedTuple):
     @property
     def takes_away(self) -> bool:
         """Whether it only ever takes something away, and so makes nothing where nothing is."""
-        return self.op in ("unset", "remove")
+        return self.op in ("unset", "remove", "reset")
+
+    @property
+    def begins_document(self) -> bool:
+        """Whether it resets the whole document, to which no rule can object."""
+        return self.op == "reset" and not self.path
 
     def operand(self, levels: int = 0) -> Any:
         """The operand, which is to stand `levels` below the path.
@@ -63,6 +71,10 @@ class Rule:
 
     name: str
     bottom: State = None
+    takes: Collection[str] = KINDS
+    """The kinds of JSON values that a device may write."""
+    shows: Collection[str] = KINDS
+    """The kinds of JSON values that an app may see."""
     needs_base = False
     """Whether a write to a whole document needs to know the base that the device edited."""
 
@@ -124,6 +136,23 @@ class Rule:
         """
         return self.bottom if value is ABSENT else self.adopt(value, ZERO)
 
+    def fold(self, state: State, before_ms: int, alive: Collection[str]) -> State:
+        """The state without what only devices and edits from before a time could still need.
+
+        The value stays. Counts of devices that are not `alive` become one entry, removals are
+        forgotten, older stamps are lifted to `before_ms`. A folded state cannot be joined with
+        one from before it was folded: whoever folds refuses older bases from then on.
+        """
+        return state
+
+    def parts(self, state: State) -> dict[str, State] | None:
+        """The states at the keys of an object; None where the rule does not look inside."""
+        return None
+
+    def assemble(self, parts: dict[str, State]) -> State:
+        """The state whose `parts` these are; only where the rule looks inside."""
+        raise NotImplementedError
+
     def stamps(self, state: State) -> Iterator[Stamp]:
         """Every stamp in the state."""
         return iter(())
@@ -148,6 +177,38 @@ class Rule:
     def fingerprint(self) -> str:
         """Names the rule that made a stored state: 8 hexadecimal digits."""
         return blake2b(self.describe().encode(), digest_size=4).hexdigest()
+
+    def composed_of(self) -> Iterator["Rule"]:
+        """The rules that it holds, and so hands a part of its work to."""
+        for held in [*vars(self).values()]:
+            candidates = held.values() if isinstance(held, dict) else (held,)
+            yield from (rule for rule in candidates if isinstance(rule, Rule))
+
+    @cached_property
+    def built_in(self) -> bool:
+        """Whether it is made of nothing but this package's rules, which are trusted."""
+        here = type(self).__module__.startswith("merge_rules.")
+        return here and all(rule.built_in for rule in self.composed_of())
+
+    # What a rule of an app's own says of itself, so that the laws can be checked.
+
+    def example_values(self) -> Iterable[Any]:
+        """A few values that it merges: the smallest first, alike ones, extremes.
+
+        Without them the check takes what `check` lets through of a pool of its own.
+        """
+        return ()
+
+    def example_states(self) -> Iterable[State]:
+        """States that are worth a check though few writes lead to them."""
+        return ()
+
+    def promise(self, before: Any, written: Any) -> Any:
+        """The value that a device must see which saw `before` (or ABSENT) and wrote `written`.
+
+        NotImplemented where the two do not say it.
+        """
+        return written
 
     def __repr__(self) -> str:
         return self.describe()

@@ -33,6 +33,7 @@ class Maximum(_Greatest):
     """The greatest number ever written; 1 and 1.0 are told apart by their bytes."""
 
     name = "maximum"
+    takes = shows = ("number",)
 
     def check(self, value: Any, path: Path = ()) -> None:
         if not is_number(value):
@@ -60,6 +61,7 @@ class Flag(Rule):
     """Once true, true for good."""
 
     name = "flag"
+    takes = shows = ("boolean",)
     bottom: State = False
 
     def check(self, value: Any, path: Path = ()) -> None:
@@ -80,6 +82,7 @@ class Best(_Greatest):
     """The whole object whose field `by` is the greatest number."""
 
     name = "best"
+    takes = shows = ("object",)
 
     def __init__(self, by: str) -> None:
         self.by = by

@@ -30,6 +30,7 @@ from app.clock import system_clock
 from app.database import embedded
 from app.database.engine import Database
 from app.database.migrate import migrate
+from app.http_protocol import BoundedHttpProtocol
 from app.main import create_app
 from app.settings import Settings
 
@@ -129,7 +130,14 @@ def serving(database_url: str, **overrides: Any) -> Iterator[Service]:
         Settings(database_url=database_url, jwt_secret=SECRET), **overrides
     )
     app = create_app(settings)
-    config = uvicorn.Config(app, log_level="warning", lifespan="on", ws="none")
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        lifespan="on",
+        ws="none",
+        http=BoundedHttpProtocol,
+        h11_max_incomplete_event_size=settings.max_header_bytes,
+    )
     server = uvicorn.Server(config)
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))

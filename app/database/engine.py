@@ -4,7 +4,7 @@ SQLAlchemy owns the pool and the schema; stores speak SQL to asyncpg, which is w
 path affords.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,6 +18,8 @@ from app.errors import Code, SynclineError
 
 CONNECT_TIMEOUT_S = 5.0
 POOL_TIMEOUT_S = 5.0
+LOCK_TIMEOUT_MS = 2_000
+"""Locks are held for milliseconds; who waits longer has met a session that hangs."""
 ANSWER_TIMEOUT_MARGIN_S = 2.0
 """How long past the server's own statement timeout a silent server is waited for."""
 
@@ -55,9 +57,18 @@ def plain_url(url: str) -> str:
 class Database:
     """A pool of connections; made without connecting, so that a service can start without one."""
 
-    def __init__(self, url: str, *, pool_size: int, statement_timeout_ms: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int,
+        statement_timeout_ms: int,
+        on_connect: Callable[[Any], Awaitable[None]] | None = None,
+    ) -> None:
+        """`on_connect` sees each new connection before it is lent; what it raises ends it."""
         self.url = plain_url(url)
         self._statement_timeout_ms = statement_timeout_ms
+        self._on_connect = on_connect
         self.engine: AsyncEngine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self._connect,
@@ -68,16 +79,24 @@ class Database:
         )
 
     async def _connect(self) -> Any:
-        return await asyncpg.connect(
+        connection = await asyncpg.connect(
             self.url,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=self._statement_timeout_ms / 1000 + ANSWER_TIMEOUT_MARGIN_S,
             server_settings={
                 "application_name": "syncline",
                 "statement_timeout": str(self._statement_timeout_ms),
+                "lock_timeout": str(LOCK_TIMEOUT_MS),
                 "jit": "off",
             },
         )
+        if self._on_connect is not None:
+            try:
+                await self._on_connect(connection)
+            except BaseException:
+                connection.terminate()
+                raise
+        return connection
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
@@ -119,8 +138,10 @@ class Database:
         await self.engine.dispose()
 
 
-def unavailable() -> SynclineError:
-    return SynclineError(
-        Code.DATABASE_UNAVAILABLE,
-        "Nothing was changed for certain; send the same request again, with the same ids.",
+def unavailable(*, reads: bool = False) -> SynclineError:
+    detail = (
+        "The database cannot be asked just now; send the same request again."
+        if reads
+        else "It is not certain whether the write was made; send it again with the same ids."
     )
+    return SynclineError(Code.DATABASE_UNAVAILABLE, detail)

@@ -9,6 +9,7 @@ from alembic.script import ScriptDirectory
 
 import migrations
 from app.database.engine import Database
+from app.database.trouble import DATABASE_ERRORS, describe
 
 OLDEST_SERVER = 150_000
 """server_version_num of PostgreSQL 15, the oldest that is tested."""
@@ -48,8 +49,11 @@ async def migrate(database: Database) -> None:
             f"this server is PostgreSQL {server // 10_000}; Syncline needs 15 or newer"
         )
     config = configuration()
-    async with database.engine.begin() as transaction:
-        await transaction.run_sync(_upgrade, config)
+    try:
+        async with database.engine.begin() as transaction:
+            await transaction.run_sync(_upgrade, config)
+    except DATABASE_ERRORS as error:
+        raise MigrationError(f"the upgrade was refused: {describe(error)}") from error
 
 
 def _upgrade(connection: Any, config: Config) -> None:

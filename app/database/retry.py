@@ -32,10 +32,25 @@ def is_exhausted(error: BaseException) -> bool:
         error,
         (
             asyncpg.QueryCanceledError,
+            asyncpg.LockNotAvailableError,
             asyncpg.InsufficientResourcesError,
             asyncpg.ReadOnlySQLTransactionError,
         ),
     ) and not isinstance(error, UNREACHABLE)
+
+
+def is_stuck(error: BaseException | None) -> bool:
+    """Whether the transaction waited too long for something that another session holds."""
+    return isinstance(error, (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError))
+
+
+def is_of_the_content(error: BaseException) -> bool:
+    """Whether what was written is at fault: what the database refuses, or a bug that it met.
+
+    Anything else that PostgreSQL says, such as a missing privilege, concerns all requests.
+    """
+    of_the_content = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+    return isinstance(error, of_the_content) or not isinstance(error, asyncpg.PostgresError)
 
 
 def is_database_trouble(error: BaseException) -> bool:

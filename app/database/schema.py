@@ -58,6 +58,7 @@ documents = Table(
     Column("seq", BigInteger, nullable=False),
     Column("epoch", Integer, nullable=False),
     Column("epoch_version", BigInteger, nullable=False),
+    Column("folded_version", BigInteger, nullable=False, server_default="0"),
     Column("value", JSON),
     Column("sidecar", LargeBinary, nullable=False),
     Column("rule", Text, nullable=False),
@@ -82,6 +83,7 @@ revisions = Table(
     Column("sidecar", LargeBinary, nullable=False),
     Column("rule", Text, nullable=False),
     Column("proposed", LargeBinary),
+    Column("receipt", LargeBinary),
     Column("base", BigInteger),
     Column("outcome", Text, nullable=False),
     Column("device", Text),
@@ -102,6 +104,7 @@ proposals = Table(
     Column("version", BigInteger, nullable=False),
     Column("base", BigInteger),
     Column("proposed", LargeBinary, nullable=False),
+    Column("mutation", Uuid),
     Column("updated_at_ms", BigInteger, nullable=False),
     comment="What a device last proposed where that made no version, so that its next write on "
     "the same base still knows it.",
@@ -129,6 +132,17 @@ devices = Table(
     Column("last_seen_ms", BigInteger, nullable=False),
     comment="The local stores of an account, and the last mutation accepted from each.",
     **UPDATED_IN_PLACE,
+)
+
+rules = Table(
+    "rules",
+    metadata,
+    Column("pattern", Text, primary_key=True),
+    Column("fingerprint", Text, primary_key=True),
+    Column("definition", Text, nullable=False),
+    Column("first_used_ms", BigInteger, nullable=False),
+    comment="Every merge rule ever used, in its own words, so that a changed one can read what "
+    "an earlier one stored.",
 )
 
 events = Table(

@@ -6,17 +6,18 @@ what this device itself proposed since (its *own view*). Without the own view a 
 queues two writes on one base loses the second one's undo.
 """
 
+from asyncio import CancelledError
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from msgspec import Raw
 
-from app.documents.model import Decision, History, Limits, Mutation, Own, Proposed, Snapshot
+from app.documents.model import Decision, History, Limits, Mutation, Proposed, Snapshot
+from app.documents.own_view import OwnView
 from app.documents.types import DocumentView
 from app.errors import Code, SynclineError
 from merge_rules.canonical import MAX_DEPTH, too_deep, too_many_keys
-from merge_rules.canonical import decode as decode_json
 from merge_rules.receipt import explain
 from merge_rules.refusal import (
     DeviceRequired,
@@ -28,7 +29,7 @@ from merge_rules.refusal import (
     pointer,
 )
 from merge_rules.rule import ABSENT, Rule, State
-from merge_rules.state import Stored, decode, encode
+from merge_rules.state import Stored, encode
 
 log = structlog.get_logger()
 
@@ -43,12 +44,15 @@ def decide(
 ) -> Decision:
     """Decides one mutation. It never raises: what is wrong rejects this mutation alone."""
     try:
-        return _Case(mutation, rule, current, history, limits, now_ms).decide()
+        case = _Case(mutation, rule, current, history, limits, now_ms)
+        decision = case.decide()
+        decision.base = case.base
+        return decision
     except SynclineError as error:
         return Decision(None, current, problem=error)
     except Refusal as refusal:
         return Decision(None, current, problem=refused(refusal))
-    except Exception:
+    except (Exception, SystemExit, GeneratorExit, CancelledError):
         # Rules are an app's own code: whatever one does, the other mutations stand.
         log.exception("rule failed", rule=type(rule).__name__, key=mutation.key)
         detail = f"The rule of {mutation.key!r} failed on this write; the service's log says how."
@@ -64,7 +68,10 @@ def refused(refusal: Refusal) -> SynclineError:
         DeviceRequired: Code.DEVICE_REQUIRED,
         OperationRefused: Code.INVALID_OPERATION,
     }
-    return SynclineError(codes[type(refusal)], f"{refusal}.", path=pointer(refusal.path))
+    # A rule of an app's own may raise a refusal of its own kind.
+    known = [codes[kind] for kind in type(refusal).__mro__ if kind in codes]
+    code = known[0] if known else Code.RULE_FAILED
+    return SynclineError(code, f"{refusal}.", path=pointer(refusal.path))
 
 
 def view(document: Snapshot) -> DocumentView:
@@ -89,8 +96,16 @@ class _Case:
     limits: Limits
     now_ms: int
 
+    base: int | None = None
+    """The version that the device's copy came from, its own delete or reset seen."""
+
+    def _view(self, current: Snapshot) -> OwnView:
+        return OwnView(self.mutation, self.rule, current, self.history, self.now_ms)
+
     def decide(self) -> Decision:
         self._check_preconditions()
+        current = self.current
+        self.base = self.mutation.base if current is None else self._view(current).base
         match self.mutation.op:
             case "put":
                 return self._put()
@@ -100,6 +115,8 @@ class _Case:
                 return self._delete()
             case "restore":
                 return self._restore()
+            case "fold":
+                return self._fold()
 
     def _check_preconditions(self) -> None:
         """If-Match and If-None-Match, for callers who want a lock and no merge."""
@@ -123,70 +140,30 @@ class _Case:
         self.rule.check(mutation.value)
         if current is None:
             return self._advance(self.rule.bottom)
-        base = mutation.base
+        view, base = self._view(current), self.base
         if base is not None and base < current.epoch_version:
             return self._superseded(current)
-        if base == current.version or (current.deleted and self._base_unknown(base)):
+        if base == current.version or (current.deleted and view.base_unknown):
             return self._advance(self._state(current))
         if self.rule.name == "strict":
-            raise self._strict_conflict(base)
-        known = self._known_view(current, base)
-        if known is not None:
-            return self._merge(current, known)
-        return self._merge(current, self._made_up_view(current, base), known=False)
-
-    def _base_unknown(self, base: int | None) -> bool:
-        assert self.current is not None
-        return base is None or base > self.current.version
-
-    def _known_view(self, current: Snapshot, base: int | None) -> State | None:
-        """The state of the device's copy: its base joined with its own writes; None if unknown."""
-        if base is None or base > current.version:
-            return None
-        state = self._base_state(current, base)
-        return None if state is None else self._join_own(state, base)
-
-    def _made_up_view(self, current: Snapshot, base: int | None) -> State:
-        """What the device's copy is taken for where its base is not kept; never to be joined."""
-        value = self.mutation.base_value
-        if value is not ABSENT:
-            self.rule.check(value)
-            owns = [] if base is None else self._owns(base)
-            if owns and owns[-1].base == base:
-                # The own write was made on this very base, so it proposed all that it held.
-                own = owns[-1]
-                return self._decode(own.proposed.copy or own.proposed.stored, own.rule, self.now_ms)
-            return self.rule.reconstruct(value, self._state(current), self.mutation.device or "")
-        if self.rule.needs_base:
+            raise self._strict_conflict(view)
+        seen = view.known()
+        if seen is not None:
+            return self._merge(view, seen)
+        seen = view.made_up()
+        if seen is None and self.rule.needs_base:
             raise self._problem(
                 Code.BASE_UNKNOWN,
                 "Send the write again with `base_value`, the document that the device had when "
                 "it was edited; or take the current document and edit that.",
             )
-        # Undated, the write was made now, after all that the service holds.
-        return self.rule.bottom if self.mutation.dated else self._state(current)
+        if seen is None:
+            # Undated, the write was made now, after all that the service holds.
+            seen = view.chain() if mutation.dated else self._state(current)
+        return self._merge(view, seen, known=False)
 
-    def _base_state(self, current: Snapshot, base: int) -> State | None:
-        if base == 0:
-            return self.rule.bottom
-        snapshot = self.history.base(current.key, base)
-        return None if snapshot is None else self._state(snapshot)
-
-    def _owns(self, base: int) -> list[Own]:
-        device, current = self.mutation.device, self.current
-        if device is None or current is None:
-            return []
-        # What it proposed before the epoch began belongs to a document that is no more.
-        return self.history.own(current.key, device, max(base, current.epoch_version))
-
-    def _join_own(self, state: State, base: int) -> State:
-        for own in self._owns(base):
-            proposed = self._decode(own.proposed.stored, own.rule, self.now_ms)
-            state = self.rule.join(state, proposed)
-        return state
-
-    def _strict_conflict(self, base: int | None) -> SynclineError:
-        code = Code.BASE_UNKNOWN if self._base_unknown(base) else Code.CONFLICT
+    def _strict_conflict(self, view: OwnView) -> SynclineError:
+        code = Code.BASE_UNKNOWN if view.base_unknown else Code.CONFLICT
         return self._problem(
             code, "This document is never merged: take the current one, edit it, and send that."
         )
@@ -195,12 +172,12 @@ class _Case:
 
     def _patch(self) -> Decision:
         current, mutation = self.current, self.mutation
+        if current is not None and self.base is not None and self.base < current.epoch_version:
+            return self._superseded(current)
         state = self.rule.bottom if current is None else self._state(current)
         delta, reset = self.rule.bottom, False
         for operation in mutation.operations:
-            if operation.op == "reset":
-                if operation.path:
-                    raise OperationRefused(operation.path, "`reset` takes the whole document")
+            if operation.begins_document:
                 state = delta = self.rule.bottom
                 reset = True
                 continue
@@ -210,7 +187,7 @@ class _Case:
             state = self.rule.apply(state, change)
             delta = self.rule.apply(delta, change)
         stored = self._encode(state)
-        ends_empty = not mutation.operations or mutation.operations[-1].op == "reset"
+        ends_empty = not mutation.operations or mutation.operations[-1].begins_document
         if not reset and (current is None or current.deleted):
             # Nothing can be taken away from what is not there, so nothing is made.
             ends_empty = all(operation.takes_away for operation in mutation.operations)
@@ -222,7 +199,7 @@ class _Case:
             decision = self._write(stored, current.epoch + 1, self._next_version())
         else:
             proposed = Proposed(self._encode(self._patched_view(delta)))
-            decision = self._write_state(stored, proposed)
+            decision = self._write_state(state, stored, proposed)
         if mutation.receipt:
             held = self.rule.bottom if current is None else self._state(current)
             self._explain(decision, held, state)
@@ -233,12 +210,11 @@ class _Case:
         current, mutation = self.current, self.mutation
         if current is None or mutation.device is None:
             return delta
-        base = mutation.base or 0
-        # What was proposed before the epoch began died with it.
-        within = max(base, current.epoch_version - 1)
-        known = self._base_state(current, base) if base == within else None
-        seen = self._join_own(self.rule.bottom if known is None else known, within)
-        if known is not None and mutation.base is not None:
+        view = self._view(current)
+        seen = view.known()
+        if seen is None:
+            seen = view.chain()
+        else:
             # The device made them on its copy, where they may have had another result.
             with suppress(Refusal):
                 copy = seen
@@ -247,8 +223,8 @@ class _Case:
                     copy = self.rule.apply(copy, change)
                 value = self.rule.value(copy)
                 if value is not ABSENT:
-                    view = self.rule.apply(copy, delta)
-                    return self.rule.advance(view, value, mutation.stamp)
+                    joined = self.rule.apply(copy, delta)
+                    return self.rule.advance(joined, value, mutation.stamp)
         return self.rule.apply(seen, delta)
 
     def _unchanged_or_absent(self) -> Decision:
@@ -257,7 +233,7 @@ class _Case:
         return Decision("unchanged", self.current)
 
     def _delete(self) -> Decision:
-        current, base = self.current, self.mutation.base
+        current, base = self.current, self.base
         if current is not None and base is not None and base < current.epoch_version:
             # Another delete came first, and whatever was written since had seen that one.
             return Decision("unchanged", current)
@@ -290,54 +266,68 @@ class _Case:
         stored = self._encode(self._state(revision))
         return self._write(stored, current.epoch + 1, self._next_version())
 
+    def _fold(self) -> Decision:
+        """Forgets what only devices and edits past the horizon need; the value stays."""
+        current, horizon = self.current, self.mutation.horizon
+        assert horizon is not None
+        if current is None or current.deleted:
+            return Decision("unchanged", current)
+        state = self.rule.fold(self._state(current), horizon.before_ms, horizon.alive)
+        stored = self._encode(state)
+        grown = len(stored.sidecar) >= len(current.stored.sidecar)
+        if grown or stored.value != current.stored.value:
+            return Decision("unchanged", current)
+        folded = replace(
+            current,
+            stored=stored,
+            rule=self.rule.fingerprint,
+            folded_version=current.version,
+            state=state,
+        )
+        return Decision("unchanged", folded, change="sidecar")
+
     # --- outcomes ----------------------------------------------------------------------------
 
     def _advance(self, base: State) -> Decision:
         """The base was current, or nothing is there: the device's state is the document's."""
         state = self.rule.advance(base, self.mutation.value, self.mutation.stamp)
-        decision = self._write_state(self._encode(state), None)
+        decision = self._write_state(state, self._encode(state), None)
         if self.mutation.receipt:
             self._explain(decision, base, state)
         return decision
 
-    def _merge(self, current: Snapshot, seen: State, *, known: bool = True) -> Decision:
-        base = self.mutation.base
+    def _merge(self, view: OwnView, seen: State, *, known: bool = True) -> Decision:
         delta = self.rule.delta(seen, self.mutation.value, self.mutation.stamp)
-        copy = self.rule.join(seen, delta)
-        if known:
-            proposed = Proposed(self._encode(copy))
-        else:
-            own = self.rule.bottom if base is None else self._join_own(self.rule.bottom, base)
-            proposed = Proposed(
-                self._encode(self.rule.join(own, delta)),
-                None if base is None else self._encode(copy),
-            )
-        stored = self._encode(self.rule.join(self._state(current), delta))
-        decision = self._write_state(stored, proposed)
+        proposed = view.proposed(seen, delta, known=known)
+        state = self.rule.join(self._state(view.current), delta)
+        decision = self._write_state(state, self._encode(state), proposed)
         if decision.outcome == "applied":
             decision.outcome = "merged"
-        if self.mutation.receipt:
-            self._explain(decision, seen, copy)
+        if decision.outcome == "merged" or self.mutation.receipt:
+            self._explain(decision, seen, self.rule.join(seen, delta))
         return decision
 
     def _superseded(self, current: Snapshot) -> Decision:
-        return Decision("superseded", current, receipt=[] if self.mutation.receipt else None)
+        return Decision("superseded", current, receipt=[])
 
-    def _write_state(self, stored: Stored, proposed: Proposed | None) -> Decision:
+    def _write_state(self, state: State, stored: Stored, proposed: Proposed | None) -> Decision:
         """Writes within the present epoch; a value that stays makes no new version."""
-        if proposed == Proposed(stored):
-            proposed = None
+        if stored.value is None:
+            raise ValueError("after a write the rule shows no value")
         current = self.current
-        if current is None:
-            return self._write(stored, 0, 0, proposed)
-        if stored.value != current.stored.value:
-            return self._write(stored, current.epoch, current.epoch_version, proposed)
+        if current is None or stored.value != current.stored.value:
+            if proposed == Proposed(stored):
+                proposed = None
+            epoch = (0, 0) if current is None else (current.epoch, current.epoch_version)
+            decision = self._write(stored, *epoch, proposed)
+            assert decision.document is not None
+            decision.document.state = state
+            return decision
         if stored.sidecar == current.stored.sidecar and self.rule.fingerprint == current.rule:
             return Decision("unchanged", current, proposed=proposed)
         self._refuse_too_large(stored)
         # Same value, but more is known about it (a later stamp, another counter entry).
-        same = self._snapshot(stored, current.version, current.epoch, current.epoch_version)
-        same.device, same.updated_at_ms = current.device, current.updated_at_ms
+        same = replace(current, stored=stored, rule=self.rule.fingerprint, state=state)
         return Decision("unchanged", same, change="sidecar", proposed=proposed or Proposed(stored))
 
     def _write(
@@ -362,23 +352,7 @@ class _Case:
     # --- states ------------------------------------------------------------------------------
 
     def _state(self, snapshot: Snapshot) -> State:
-        if snapshot.state is ABSENT:
-            snapshot.state = (
-                self.rule.bottom
-                if snapshot.deleted
-                else self._decode(snapshot.stored, snapshot.rule, snapshot.updated_at_ms)
-            )
-        return snapshot.state
-
-    def _decode(self, stored: Stored, made_by: str, at_ms: int) -> State:
-        """The state, adopted from its plain value where another rule made it."""
-        if made_by == self.rule.fingerprint:
-            return decode(self.rule, stored)
-        if stored.value is None:
-            return self.rule.bottom
-        value = decode_json(stored.value)
-        self.rule.check(value)
-        return self.rule.adopt(value, (at_ms, 0, ""))
+        return self._view(snapshot).state(snapshot)
 
     def _encode(self, state: State) -> Stored:
         return encode(self.rule, state)
@@ -392,10 +366,12 @@ class _Case:
             version=version,
             epoch=epoch,
             epoch_version=epoch_version,
+            folded_version=0 if self.current is None else self.current.folded_version,
             stored=stored,
             rule=self.rule.fingerprint,
             device=self.mutation.device,
             updated_at_ms=self.now_ms,
+            base=self.base,
         )
 
     def _refuse_too_large(self, stored: Stored) -> None:

@@ -3,11 +3,11 @@
 from typing import Any
 
 import structlog
-from msgspec import UNSET, Raw, UnsetType, convert
+from msgspec import UNSET, Raw, convert
 
 from app.clock import Clock
 from app.database.engine import Database
-from app.documents import store
+from app.documents import archive_store, store
 from app.documents.model import Decision, Mutation, Snapshot
 from app.documents.mutations import Intake
 from app.documents.pipeline import Pipeline, Submission
@@ -23,8 +23,7 @@ from app.errors import Code, SynclineError
 from merge_rules.canonical import decode as decode_json
 from merge_rules.receipt import Receipt, explain
 from merge_rules.registry import Registry
-from merge_rules.rule import ABSENT, Rule
-from merge_rules.state import Stored, decode
+from merge_rules.rule import ABSENT
 
 log = structlog.get_logger()
 
@@ -75,7 +74,7 @@ class Documents:
 
     async def list(self, account: str) -> DocumentList:
         async with self._database.connection() as connection:
-            rows = await store.list_documents(connection, account)
+            rows = await archive_store.list_documents(connection, account)
         return DocumentList([DocumentEntry(*row) for row in rows])
 
     async def revisions(self, account: str, key: str) -> RevisionList:
@@ -85,7 +84,7 @@ class Documents:
             if current is None:
                 raise SynclineError(Code.DOCUMENT_NOT_FOUND, f"There is no document {key!r} yet.")
             oldest = current.version - self._history
-            rows = await store.list_revisions(connection, account, key, oldest)
+            rows = await archive_store.list_revisions(connection, account, key, oldest)
         return RevisionList(
             key,
             [
@@ -109,20 +108,16 @@ class Documents:
         """One kept version; raises REVISION_NOT_FOUND."""
         async with self._database.connection() as connection:
             current = await store.read_document(connection, account, key)
-            rows = await store.read_revisions(connection, account, key, [version, version - 1])
+            rows = await archive_store.read_revisions(
+                connection, account, key, [version, version - 1]
+            )
             row = rows.get(version)
             if current is None or row is None or version <= current.version - self._history:
                 raise SynclineError(
                     Code.REVISION_NOT_FOUND, "GET the list of revisions for those that are kept."
                 )
-            explained: Receipt | None = None
-            if receipt:
-                base = (
-                    {}
-                    if not row["base"]
-                    else await store.read_revisions(connection, account, key, [row["base"]])
-                )
-                explained = self._explain(key, row, rows.get(version - 1), base)
+            found = self._explain(key, row, rows.get(version - 1)) if receipt else None
+            explained = None if found is None else wire_receipt(found)
         return RevisionView(
             key=key,
             version=version,
@@ -134,26 +129,19 @@ class Documents:
             device=row["device"],
             id=None if row["mutation"] is None else str(row["mutation"]),
             updated_at=row["updated_at_ms"],
-            receipt=wire_receipt(explained) if receipt else UNSET,
+            receipt=explained if receipt else UNSET,
         )
 
-    def _explain(
-        self, key: str, row: Any, before: Any | None, bases: dict[int, Any]
-    ) -> Receipt | None:
-        """The receipt of a kept version, if the versions that it came from are kept as well."""
-        base = bases.get(row["base"]) if row["base"] else None
-        if (before is None and row["version"] > 1) or (base is None and row["base"]):
+    def _explain(self, key: str, row: Any, before: Any | None) -> Receipt | None:
+        """The receipt of a kept version: stored if it was merged, else from the one before."""
+        if row["receipt"] is not None:
+            return archive_store.load_receipt(row["receipt"])
+        if before is None and row["version"] > 1:
             return None
-        seen = before if row["base"] is None else base
         rule = self._registry.rule_for(key)
+        seen, result = _plain(before), _plain(row)
         try:
-            values = (
-                _plain(seen),
-                _yours(rule, row, seen),
-                _plain(before),
-                _plain(row),
-            )
-            return explain(rule, *values)
+            return explain(rule, seen, result, seen, result)
         except Exception as error:
             # Rules are an app's own code.
             log.exception("rule failed", rule=type(rule).__name__, key=key)
@@ -161,23 +149,10 @@ class Documents:
             raise SynclineError(Code.RULE_FAILED, detail) from error
 
 
-def wire_receipt(receipt: Receipt | None) -> list[ReceiptEntry] | UnsetType | None:
-    return None if receipt is None else convert(receipt, list[ReceiptEntry])
+def wire_receipt(receipt: Receipt) -> list[ReceiptEntry]:
+    return convert(receipt, list[ReceiptEntry])
 
 
 def _plain(row: Any | None) -> Any:
     """The plain value of a kept version; ABSENT where there was none."""
     return ABSENT if row is None or row["value"] is None else decode_json(row["value"])
-
-
-def _yours(rule: Rule, row: Any, seen: Any | None) -> Any:
-    """The value that the device proposed. A PATCH keeps its change only: what it saw is added."""
-    if row["proposed"] is None:
-        return _plain(row)
-    made_by, proposed = store.load_proposed(row["proposed"])
-    alike = seen is not None and made_by == seen["rule"] == rule.fingerprint
-    if seen is not None and alike and seen["value"] is not None:
-        held = Stored(seen["value"].encode(), seen["sidecar"])
-        return rule.value(rule.apply(decode(rule, held), decode(rule, proposed.stored)))
-    value = proposed.stored.value
-    return ABSENT if value is None else decode_json(value)

@@ -7,7 +7,7 @@ from uuid import UUID
 from app.documents.types import Outcome
 from app.errors import SynclineError
 from merge_rules.receipt import Receipt
-from merge_rules.rule import ABSENT, Operation, State
+from merge_rules.rule import ABSENT, Operation, Rule, State
 from merge_rules.stamp import Stamp
 from merge_rules.state import Stored
 
@@ -21,10 +21,14 @@ class Snapshot:
     epoch: int
     epoch_version: int
     """The version at which the epoch began: a write on an older base had not seen it begin."""
+    folded_version: int
+    """The version that was last folded: older ones are no bases any more."""
     stored: Stored
     rule: str
     device: str | None
     updated_at_ms: int
+    base: int | None = field(default=None, compare=False)
+    """What the write that made this version named; known of revisions and of new versions."""
     state: State = field(default=ABSENT, repr=False, compare=False)
     """Kept once it was decoded."""
 
@@ -41,6 +45,8 @@ class Own:
     base: int | None
     proposed: "Proposed"
     rule: str
+    state: State = field(default=ABSENT, repr=False, compare=False)
+    """Kept once it was decoded."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -62,12 +68,26 @@ class History(Protocol):
     def own(self, key: str, device: str, base: int) -> list[Own]:
         """What the device proposed past the base; the last is enough, more do no harm."""
 
+    def epoch_began(self, current: Snapshot) -> Snapshot | None:
+        """The version with which the present epoch began; None if it is no longer kept."""
+
+    def former_rule(self, fingerprint: str) -> Rule | None:
+        """A rule that once merged documents here; None if its words cannot be read any more."""
+
+
+@dataclass(slots=True, frozen=True)
+class Horizon:
+    """What is folded: edits from before a time, and the counts of devices that are gone."""
+
+    before_ms: int
+    alive: frozenset[str]
+
 
 @dataclass(slots=True)
 class Mutation:
     """A change that a device asks for, decoded and checked as far as it can be by itself."""
 
-    op: Literal["put", "patch", "delete", "restore"]
+    op: Literal["put", "patch", "delete", "restore", "fold"]
     key: str
     digest: bytes
     """Of what it asks: the same id with another digest is another mutation."""
@@ -84,6 +104,8 @@ class Mutation:
     operations: list[Operation] = field(default_factory=list)
     revision: int = 0
     """The version to restore."""
+    horizon: "Horizon | None" = None
+    """Where to fold."""
     if_match: int | Literal["*"] | None = None
     if_none_match: bool = False
     receipt: bool = False
@@ -97,12 +119,15 @@ class Decision:
     document: Snapshot | None
     """The document after the mutation; None if there is none."""
     problem: SynclineError | None = None
+    base: int | None = None
+    """The version that the device's copy came from, its own delete or reset seen."""
     created: bool = False
     change: Literal["none", "sidecar", "version"] = "none"
     """`sidecar`: the value stays, but what is known about it grew."""
     proposed: Proposed | None = None
     """What the device's own view is from now on, where it is not the document itself."""
     receipt: Receipt | None = None
+    """Of every merge, and of other writes where it was asked for."""
 
 
 @dataclass(slots=True, frozen=True)

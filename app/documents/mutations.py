@@ -8,7 +8,7 @@ from typing import Any, Literal
 from msgspec import Raw, UnsetType
 
 from app.documents.decide import refused
-from app.documents.model import Mutation
+from app.documents.model import Horizon, Mutation
 from app.documents.types import (
     DeleteQuery,
     OperationBody,
@@ -18,11 +18,15 @@ from app.documents.types import (
 )
 from app.errors import Code, SynclineError
 from merge_rules.canonical import check, encode, parse
-from merge_rules.refusal import OperationRefused, Refusal, parse_pointer
+from merge_rules.refusal import OperationRefused, Path, Refusal, parse_pointer
 from merge_rules.rule import ABSENT, Operation, OperationName
-from merge_rules.stamp import edit_stamp
+from merge_rules.stamp import Stamp, edit_stamp
 
 WITHOUT_OPERAND: set[OperationName] = {"unset", "reset"}
+LONGEST_ESCAPE = 6
+"""Bytes of JSON text that can stand for one of the document: `\\u0061` is an `a`."""
+WHITE_SPACE = 16 * 1024
+"""Bytes more that a text may have, for the sake of indentation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,26 @@ class Intake:
 
     max_keys: int
     max_operations: int
+    max_bytes: int = 256 * 1024
+    """Of a document, in canonical form."""
+
+    def refuse_long(self, body: bytes) -> None:
+        """Raises DOCUMENT_TOO_LARGE for a write that is longer than any that fits.
+
+        It may hold two documents, `value` and `base_value`. To decode and compare megabytes
+        takes seconds, in which nobody else would be answered.
+        """
+        if len(body) > 2 * self._longest:
+            raise self._too_large()
+
+    @property
+    def _longest(self) -> int:
+        return LONGEST_ESCAPE * self.max_bytes + WHITE_SPACE
+
+    def _too_large(self) -> SynclineError:
+        limit = self.max_bytes
+        detail = f"A document may have {limit} bytes: split it over several keys."
+        return SynclineError(Code.DOCUMENT_TOO_LARGE, detail, limit=limit)
 
     def put(self, key: str, body: PutDocument, now_ms: int) -> Mutation:
         """A whole document; raises SynclineError where its value can be in no document."""
@@ -42,7 +66,7 @@ class Intake:
             op="put",
             key=key,
             digest=_digest("put", key, sent),
-            stamp=edit_stamp(body.edited_at, body.sent_at, now_ms, body.device),
+            stamp=_stamp(body, now_ms),
             id=body.id,
             device=body.device,
             base=body.base,
@@ -72,7 +96,7 @@ class Intake:
             op="patch",
             key=key,
             digest=_digest("patch", key, content),
-            stamp=edit_stamp(body.edited_at, body.sent_at, now_ms, body.device),
+            stamp=_stamp(body, now_ms),
             id=body.id,
             device=body.device,
             base=body.base,
@@ -88,7 +112,7 @@ class Intake:
         for op, fields in short:
             for name, raw in fields.items():
                 check(name)
-                yield Operation(op, (name,), self._value(raw)[0])
+                yield Operation(op, (name,), self._value(raw, (name,))[0])
         for operation in body.operations:
             yield self._operation(operation)
 
@@ -101,13 +125,20 @@ class Intake:
             return Operation(body.op, path)
         if body.op in WITHOUT_OPERAND:
             raise OperationRefused(path, f"`{body.op}` takes no `value`")
-        return Operation(body.op, path, self._value(body.value)[0])
+        return Operation(body.op, path, self._value(body.value, path)[0])
 
-    def _value(self, raw: Raw) -> tuple[Any, bytes]:
+    def _value(self, raw: Raw, at: Path = ()) -> tuple[Any, bytes]:
+        """The value that is to stand at a path of the document, and its canonical bytes."""
+        text = bytes(raw)
+        if len(text) > self._longest:
+            raise self._too_large()
         try:
-            return parse(bytes(raw), self.max_keys)
-        except Refusal as refusal:
-            raise refused(refusal) from refusal
+            return parse(text, self.max_keys)
+        except Refusal as error:
+            refusal = error
+            for token in reversed(at):
+                refusal = refusal.below(token)
+            raise refused(refusal) from error
 
 
 def delete_mutation(key: str, query: DeleteQuery, now_ms: int) -> Mutation:
@@ -132,6 +163,23 @@ def restore_mutation(key: str, version: int, body: RestoreBody, now_ms: int) -> 
         device=body.device,
         revision=version,
     )
+
+
+def fold_mutation(key: str, horizon: Horizon, now_ms: int) -> Mutation:
+    """Housekeeping: no device asks for it, and repeating it changes nothing."""
+    return Mutation(
+        op="fold",
+        key=key,
+        digest=b"",
+        stamp=edit_stamp(None, None, now_ms, None),
+        horizon=horizon,
+    )
+
+
+def _stamp(body: PutDocument | PatchDocument, now_ms: int) -> Stamp:
+    edited_at = None if body.edited_at is None else int(body.edited_at)
+    sent_at = None if body.sent_at is None else int(body.sent_at)
+    return edit_stamp(edited_at, sent_at, now_ms, body.device)
 
 
 def _operand(operation: Operation) -> list[Any]:

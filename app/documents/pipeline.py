@@ -6,7 +6,7 @@ are numbered as in docs/architecture.md.
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -14,7 +14,14 @@ import structlog
 
 from app.clock import Clock
 from app.database.engine import Database, unavailable
-from app.database.retry import RETRIES, is_exhausted, is_transient, pause_before
+from app.database.retry import (
+    RETRIES,
+    is_exhausted,
+    is_of_the_content,
+    is_stuck,
+    is_transient,
+    pause_before,
+)
 from app.documents import store
 from app.documents.decide import decide
 from app.documents.model import Decision, Limits, Mutation, Snapshot
@@ -38,6 +45,8 @@ class Submission:
     """The last mutation that the device knows to be acknowledged."""
     after: int = 0
     """The sequence up to which the caller has seen changes; past the head it is of a lost past."""
+    of_this_era: Callable[[], bool] = lambda: True
+    """Whether `after` counts the changes of this database, and not of one from before a restore."""
     together: Sequence[Mutation] = ()
     """All that the device sent, where these are committed apart from the rest of it."""
     answer: "asyncio.Future[list[Decision]]" = field(
@@ -109,9 +118,19 @@ class Pipeline:
         try:
             answers = await self._commit_with_retries(batch)
         except SynclineError as error:
-            _fail(batch, error)
+            accounts = {submission.account for submission in batch}
+            if len(accounts) == 1 or not is_stuck(error.__cause__):
+                _fail(batch, error)
+                return
+            # Somebody holds one of the accounts: the others need not fail with it.
+            for account in accounts:
+                await self.commit([one for one in batch if one.account == account])
         except Exception as error:
-            await self._commit_apart(batch, error)
+            if is_of_the_content(error):
+                await self._commit_apart(batch, error)
+                return
+            log.error("batch failed", exc_info=error)
+            _fail(batch, SynclineError(Code.INTERNAL, "The service's log says why."))
         else:
             for submission, answer in zip(batch, answers, strict=True):
                 if submission.answer.done():
@@ -136,7 +155,7 @@ class Pipeline:
         for index, mutation in enumerate(submission.mutations):
             alone = Submission(submission.account, [mutation], submission.device)
             if index == 0:
-                alone.after = submission.after
+                alone.after, alone.of_this_era = submission.after, submission.of_this_era
                 alone.checks_fork, alone.previous = submission.checks_fork, submission.previous
                 alone.together = submission.mutations
             await self.commit([alone])
@@ -177,10 +196,10 @@ class Pipeline:
             # 2. Lock the account heads, in order: from here nobody else writes these accounts.
             heads = await store.lock_heads(connection, accounts)
             # 3. Read the documents, the bases, the seen ids.
-            workspace = await self._read(connection, accounts, heads, batch)
+            workspace = await self._read(connection, accounts, heads, batch, now_ms)
             # 4. Decide each mutation in memory.
             answers: list[list[Decision] | SynclineError] = [
-                self._decide(submission, workspace, now_ms) for submission in batch
+                self._decide(submission, workspace) for submission in batch
             ]
             # 5. Write documents, revisions, ids, heads.
             await workspace.write(connection)
@@ -193,6 +212,7 @@ class Pipeline:
         accounts: Sequence[str],
         heads: dict[str, int],
         batch: Sequence[Submission],
+        now_ms: int,
     ) -> Workspace:
         asked = [(one.account, mutation) for one in batch for mutation in one.mutations]
         sent = [*asked, *((one.account, other) for one in batch for other in one.together)]
@@ -200,6 +220,8 @@ class Pipeline:
         devices = [(one.account, one.device) for one in batch if one.checks_fork and one.device]
         workspace = Workspace(
             history=self._settings.history,
+            now_ms=now_ms,
+            former_rule=self._registry.made_by,
             heads_at_lock=heads,
             heads=dict(heads),
             documents=await store.read_documents(
@@ -233,6 +255,8 @@ class Pipeline:
             earlier = one.revision if one.op == "restore" else one.base
             if earlier is not None and 0 < earlier < current.version:
                 bases.add((account, one.key, earlier))
+                if earlier < current.epoch_version:
+                    bases.add((account, one.key, current.epoch_version))
             if _needs_own(one, current) and one.device is not None:
                 owns.add((account, one.key, one.device))
         if bases:
@@ -241,11 +265,33 @@ class Pipeline:
             )
         if owns:
             workspace.owns = await store.read_owns(connection, accounts, owns)
+        repeated = {
+            (account, one.key, one.id)
+            for account, one in asked
+            if one.id is not None and (account, one.id) in workspace.seen
+        }
+        if repeated:
+            workspace.made = await store.read_made(connection, accounts, repeated)
+        await self._learn_rules(connection, workspace)
+
+    async def _learn_rules(self, connection: object, workspace: Workspace) -> None:
+        """Another process may merge by rules that this one has never heard of."""
+        past = (*workspace.documents.values(), *workspace.bases.values())
+        used = {one.rule for one in past} | {
+            own.rule for owns in workspace.owns.values() for own in owns
+        }
+        if all(self._registry.knows(fingerprint) for fingerprint in used):
+            return
+        for _, fingerprint, definition in await store.read_rules(connection):
+            self._registry.remember(fingerprint, definition)
+        for fingerprint in used:
+            self._registry.remember(fingerprint, "")
 
     def _decide(
-        self, submission: Submission, workspace: Workspace, now_ms: int
+        self, submission: Submission, workspace: Workspace
     ) -> list[Decision] | SynclineError:
-        if submission.after > workspace.heads_at_lock[submission.account]:
+        head = workspace.heads_at_lock[submission.account]
+        if submission.after > head or not submission.of_this_era():
             return cursor_expired()
         if submission.checks_fork and _forked(submission, workspace):
             return SynclineError(
@@ -255,15 +301,15 @@ class Pipeline:
             )
         decisions = []
         for mutation in submission.mutations:
-            decision = self._decide_one(submission.account, mutation, workspace, now_ms)
-            if decision.problem is None and decision.outcome != "duplicate":
-                workspace.record(submission.account, mutation, decision, now_ms)
+            decision = self._decide_one(submission.account, mutation, workspace)
+            if decision.outcome == "duplicate":
+                workspace.inherit(submission.account, mutation)
+            elif decision.problem is None:
+                workspace.record(submission.account, mutation, decision)
             decisions.append(decision)
         return decisions
 
-    def _decide_one(
-        self, account: str, mutation: Mutation, workspace: Workspace, now_ms: int
-    ) -> Decision:
+    def _decide_one(self, account: str, mutation: Mutation, workspace: Workspace) -> Decision:
         current = workspace.documents.get((account, mutation.key))
         if mutation.id is not None:
             digest = workspace.seen.get((account, mutation.id))
@@ -280,14 +326,12 @@ class Pipeline:
             return Decision(None, current, problem=problem)
         rule = self._registry.rule_for(mutation.key)
         past = workspace.past(account)
-        return decide(mutation, rule, current, past, self._settings.limits, now_ms)
+        return decide(mutation, rule, current, past, self._settings.limits, workspace.now_ms)
 
 
 def _needs_own(mutation: Mutation, current: Snapshot) -> bool:
     """Whether the device may have written past the base, so that its own view counts."""
-    if mutation.op == "patch":
-        return True
-    return mutation.op == "put" and mutation.base is not None and mutation.base < current.version
+    return mutation.op == "patch" or (mutation.op == "put" and mutation.base != current.version)
 
 
 def _forked(submission: Submission, workspace: Workspace) -> bool:

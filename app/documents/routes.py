@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Request, Response, delete, get, patch, post, put, route
+from litestar import Request, Response, delete, patch, post, put, route
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import UNSET, Meta, Raw
@@ -35,6 +35,7 @@ from app.requests import (
     if_match,
     none_match,
     prefers_minimal,
+    read_body,
 )
 
 JSON = "application/json"
@@ -55,17 +56,22 @@ IF_MATCH = Header("If-Match", 'Write only if the version is this one, such as "7
 IF_NONE_MATCH = Header("If-None-Match", "`*`: create only; on a read, versions already held")
 PREFER = Header("Prefer", "`return=minimal` leaves the value out of the answer")
 ETAG = Header("ETag", "The version, quoted")
+PREFERENCE_APPLIED = Header(
+    "Preference-Applied", "`return=minimal`, where that was asked for", always=False
+)
 
 WRITE_PROBLEMS = (
     Code.MALFORMED_JSON,
     Code.INVALID_REQUEST,
     Code.INVALID_KEY,
     Code.BODY_TOO_LARGE,
+    Code.UNSUPPORTED_ENCODING,
     Code.INVALID_VALUE,
     Code.WRONG_TYPE,
     Code.DEVICE_REQUIRED,
     Code.ID_REUSED,
     Code.RULE_FAILED,
+    Code.RULE_MISMATCH,
     Code.DOCUMENT_TOO_LARGE,
     Code.TOO_MANY_DOCUMENTS,
     Code.OVERLOADED,
@@ -88,7 +94,7 @@ WRITE_PROBLEMS = (
             Code.PRECONDITION_FAILED,
         ),
         request_headers=(IF_MATCH, IF_NONE_MATCH, PREFER),
-        response_headers=(ETAG,),
+        response_headers=(ETAG, PREFERENCE_APPLIED),
     ).opt(),
 )
 async def put_document(
@@ -96,14 +102,17 @@ async def put_document(
 ) -> Response[bytes]:
     require_key(key)
     query = decode_query(request.query_params, ReceiptQuery)
-    body = decode_body(await request.body(), PutDocument)
+    text = await read_body(request)
+    documents.intake.refuse_long(text)
+    body = decode_body(text, PutDocument)
     mutation = documents.intake.put(key, body, documents.clock())
     mutation.receipt = query.receipt
     mutation.if_match = if_match(request.headers.get("if-match"))
     mutation.if_none_match = creates_only(request.headers.get("if-none-match"))
     if isinstance(mutation.if_match, int) and mutation.base is None:
         mutation.base = mutation.if_match
-    return _written(await documents.write(request.user.account, mutation), request)
+    decision = await documents.write(request.user.account, mutation)
+    return _written(decision, request, receipt=query.receipt)
 
 
 @patch(
@@ -111,6 +120,7 @@ async def put_document(
     opt=Description(
         "Apply operations to the current document, once",
         body=PatchDocument,
+        requires=("id",),
         query=ReceiptQuery,
         answers={200: WriteResult, 201: WriteResult},
         problems=(
@@ -120,8 +130,8 @@ async def put_document(
             Code.DOCUMENT_NOT_FOUND,
             Code.PRECONDITION_FAILED,
         ),
-        request_headers=(IF_MATCH, PREFER),
-        response_headers=(ETAG,),
+        request_headers=(IF_MATCH, IF_NONE_MATCH, PREFER),
+        response_headers=(ETAG, PREFERENCE_APPLIED),
     ).opt(),
 )
 async def patch_document(
@@ -129,11 +139,15 @@ async def patch_document(
 ) -> Response[bytes]:
     require_key(key)
     query = decode_query(request.query_params, ReceiptQuery)
-    body = decode_body(await request.body(), PatchDocument)
+    text = await read_body(request)
+    documents.intake.refuse_long(text)
+    body = decode_body(text, PatchDocument)
     mutation = documents.intake.patch(key, body, documents.clock())
     mutation.receipt = query.receipt
     mutation.if_match = if_match(request.headers.get("if-match"))
-    return _written(await documents.write(request.user.account, mutation), request)
+    mutation.if_none_match = creates_only(request.headers.get("if-none-match"))
+    decision = await documents.write(request.user.account, mutation)
+    return _written(decision, request, receipt=query.receipt)
 
 
 @delete(
@@ -153,8 +167,8 @@ async def patch_document(
             Code.DATABASE_UNAVAILABLE,
             Code.SHUTTING_DOWN,
         ),
-        request_headers=(IF_MATCH, PREFER),
-        response_headers=(ETAG,),
+        request_headers=(IF_MATCH, IF_NONE_MATCH, PREFER),
+        response_headers=(ETAG, PREFERENCE_APPLIED),
     ).opt(),
 )
 async def delete_document(
@@ -164,6 +178,7 @@ async def delete_document(
     query = decode_query(request.query_params, DeleteQuery)
     mutation = delete_mutation(key, query, documents.clock())
     mutation.if_match = if_match(request.headers.get("if-match"))
+    mutation.if_none_match = creates_only(request.headers.get("if-none-match"))
     return _written(await documents.write(request.user.account, mutation), request)
 
 
@@ -197,8 +212,9 @@ async def read_document(
     return Response(_encode(view(document)), status_code=200, headers=headers, media_type=JSON)
 
 
-@get(
+@route(
     "/v1/documents",
+    http_method=["GET", "HEAD"],
     opt=Description(
         "List the documents",
         query=NoQuery,
@@ -211,8 +227,9 @@ async def list_documents(request: Asking, documents: NamedDependency[Documents])
     return _json(await documents.list(request.user.account))
 
 
-@get(
+@route(
     "/v1/documents/{key:str}/revisions",
+    http_method=["GET", "HEAD"],
     opt=Description(
         "List the kept versions of a document, newest first",
         query=NoQuery,
@@ -233,8 +250,9 @@ async def list_revisions(
     return _json(await documents.revisions(request.user.account, key))
 
 
-@get(
+@route(
     "/v1/documents/{key:str}/revisions/{version:str}",
+    http_method=["GET", "HEAD"],
     opt=Description(
         "Read a kept version of a document",
         query=ReceiptQuery,
@@ -275,6 +293,7 @@ async def read_revision(
             Code.INVALID_REQUEST,
             Code.INVALID_KEY,
             Code.BODY_TOO_LARGE,
+            Code.UNSUPPORTED_ENCODING,
             Code.ID_REUSED,
             Code.DOCUMENT_NOT_FOUND,
             Code.DOCUMENT_TOO_LARGE,
@@ -286,8 +305,8 @@ async def read_revision(
             Code.DATABASE_UNAVAILABLE,
             Code.SHUTTING_DOWN,
         ),
-        request_headers=(IF_MATCH, PREFER),
-        response_headers=(ETAG,),
+        request_headers=(IF_MATCH, IF_NONE_MATCH, PREFER),
+        response_headers=(ETAG, PREFERENCE_APPLIED),
     ).opt(),
 )
 async def restore_revision(
@@ -299,9 +318,10 @@ async def restore_revision(
     require_key(key)
     decode_query(request.query_params, NoQuery)
     number = decode_query({"version": version}, RevisionPath).version
-    body = decode_body(await request.body() or b"{}", RestoreBody)
+    body = decode_body(await read_body(request) or b"{}", RestoreBody)
     mutation = restore_mutation(key, number, body, documents.clock())
     mutation.if_match = if_match(request.headers.get("if-match"))
+    mutation.if_none_match = creates_only(request.headers.get("if-none-match"))
     return _written(await documents.write(request.user.account, mutation), request)
 
 
@@ -325,7 +345,7 @@ def _json(answer: Any) -> Response[bytes]:
     return Response(_encode(answer), status_code=200, media_type=JSON)
 
 
-def _written(decision: Decision, request: Asking) -> Response[bytes]:
+def _written(decision: Decision, request: Asking, *, receipt: bool = False) -> Response[bytes]:
     document = decision.document
     assert document is not None
     assert decision.outcome is not None
@@ -340,7 +360,7 @@ def _written(decision: Decision, request: Asking) -> Response[bytes]:
         outcome=decision.outcome,
         updated_at=document.updated_at_ms,
         value=UNSET if minimal else Raw(document.stored.value or b"null"),
-        receipt=UNSET if decision.receipt is None else wire_receipt(decision.receipt) or [],
+        receipt=wire_receipt(decision.receipt or []) if receipt else UNSET,
     )
     status = 201 if decision.created else 200
     return Response(_encode(result), status_code=status, headers=headers, media_type=JSON)

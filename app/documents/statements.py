@@ -12,14 +12,14 @@ insert into heads (account, seq) select account, 0 from unnest($1::text[]) accou
 order by account on conflict (account) do nothing
 """
 READ_DOCUMENTS = """
-select d.account, d.key, d.version, d.epoch, d.epoch_version, d.value::text, d.sidecar, d.rule,
-       d.device, d.updated_at_ms
+select d.account, d.key, d.version, d.epoch, d.epoch_version, d.folded_version, d.value::text,
+       d.sidecar, d.rule, d.device, d.updated_at_ms
 from unnest($2::text[], $3::text[]) w (account, key)
 join documents d on d.account = w.account and d.key = w.key
 where d.account = any($1)
 """
 READ_DOCUMENT = """
-select account, key, version, epoch, epoch_version, value::text, sidecar, rule,
+select account, key, version, epoch, epoch_version, folded_version, value::text, sidecar, rule,
        device, updated_at_ms
 from documents where account = $1 and key = $2
 """
@@ -40,7 +40,7 @@ where d.account = any($1)
 """
 READ_BASES = """
 select r.account, r.key, r.version, r.epoch, r.value::text, r.sidecar, r.rule, r.device,
-       r.updated_at_ms
+       r.updated_at_ms, r.base
 from unnest($2::text[], $3::text[], $4::bigint[]) w (account, key, version)
 join revisions r on r.account = w.account and r.key = w.key
                 and r.slot = w.version % $5 and r.version = w.version
@@ -54,6 +54,30 @@ join revisions r on r.account = w.account and r.key = w.key and r.device = w.dev
 where r.account = any($1)
 order by r.account, r.key, r.device, r.version desc
 """
+READ_MADE_REVISIONS = """
+select r.account, r.key, r.mutation, r.device, r.version, r.base, r.proposed, r.value::text,
+       r.sidecar, r.rule
+from unnest($2::text[], $3::text[], $4::uuid[]) w (account, key, mutation)
+join revisions r on r.account = w.account and r.key = w.key and r.mutation = w.mutation
+where r.account = any($1)
+"""
+READ_MADE_PROPOSALS = """
+select p.account, p.key, p.mutation, p.device, p.version, p.base, p.proposed
+from unnest($2::text[], $3::text[], $4::uuid[]) w (account, key, mutation)
+join proposals p on p.account = w.account and p.key = w.key and p.mutation = w.mutation
+where p.account = any($1)
+"""
+READ_EVICTED = """
+select r.account, r.key, r.device, r.version, r.base, r.proposed, r.value::text, r.sidecar, r.rule,
+       r.mutation
+from unnest($2::text[], $3::text[], $4::bigint[], $5::text[]) w (account, key, version, device)
+join revisions r on r.account = w.account and r.key = w.key and r.slot = w.version % $6
+where r.account = any($1) and r.version < w.version and r.device <> w.device and not exists (
+    select from revisions n
+    where n.account = r.account and n.key = r.key and n.device = r.device
+      and n.version > r.version
+)
+"""
 READ_PROPOSALS = """
 select p.account, p.key, p.device, p.version, p.base, p.proposed
 from unnest($2::text[], $3::text[], $4::text[]) w (account, key, device)
@@ -66,41 +90,45 @@ from unnest($2::text[], $3::bigint[]) w (account, seq)
 where h.account = w.account and h.account = any($1)
 """
 WRITE_DOCUMENTS = """
-insert into documents (account, key, version, seq, epoch, epoch_version, value, sidecar, rule,
-                       device, updated_at_ms)
-select h.account, w.key, w.version, w.seq, w.epoch, w.epoch_version, w.value::json, w.sidecar,
-       w.rule, w.device, w.updated_at_ms
+insert into documents (account, key, version, seq, epoch, epoch_version, folded_version, value,
+                       sidecar, rule, device, updated_at_ms)
+select h.account, w.key, w.version, w.seq, w.epoch, w.epoch_version, w.folded_version,
+       w.value::json, w.sidecar, w.rule, w.device, w.updated_at_ms
 from unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::int[], $7::bigint[],
-            $8::text[], $9::bytea[], $10::text[], $11::text[], $12::bigint[])
-     w (account, key, version, seq, epoch, epoch_version, value, sidecar, rule, device,
-        updated_at_ms)
+            $8::bigint[], $9::text[], $10::bytea[], $11::text[], $12::text[], $13::bigint[])
+     w (account, key, version, seq, epoch, epoch_version, folded_version, value, sidecar, rule,
+        device, updated_at_ms)
 join heads h on h.account = w.account
 where h.account = any($1)
 on conflict (account, key) do update set
     version = excluded.version, seq = excluded.seq, epoch = excluded.epoch,
-    epoch_version = excluded.epoch_version, value = excluded.value, sidecar = excluded.sidecar,
-    rule = excluded.rule, device = excluded.device, updated_at_ms = excluded.updated_at_ms
+    epoch_version = excluded.epoch_version, folded_version = excluded.folded_version,
+    value = excluded.value, sidecar = excluded.sidecar, rule = excluded.rule,
+    device = excluded.device, updated_at_ms = excluded.updated_at_ms
 """
 WRITE_REVISIONS = """
-insert into revisions (account, key, slot, version, epoch, value, sidecar, rule, proposed, base,
-                       outcome, device, mutation, updated_at_ms)
-select h.account, w.key, w.version % $15, w.version, w.epoch, w.value::json, w.sidecar, w.rule,
-       w.proposed, w.base, w.outcome, w.device, w.mutation, w.updated_at_ms
+insert into revisions (account, key, slot, version, epoch, value, sidecar, rule, proposed,
+                       receipt, base, outcome, device, mutation, updated_at_ms)
+select h.account, w.key, w.version % $16, w.version, w.epoch, w.value::json, w.sidecar, w.rule,
+       w.proposed, w.receipt, w.base, w.outcome, w.device, w.mutation, w.updated_at_ms
 from unnest($2::text[], $3::text[], $4::bigint[], $5::int[], $6::text[], $7::bytea[], $8::text[],
-            $9::bytea[], $10::bigint[], $11::text[], $12::text[], $13::uuid[], $14::bigint[])
-     w (account, key, version, epoch, value, sidecar, rule, proposed, base, outcome, device,
-        mutation, updated_at_ms)
+            $9::bytea[], $10::bytea[], $11::bigint[], $12::text[], $13::text[], $14::uuid[],
+            $15::bigint[])
+     w (account, key, version, epoch, value, sidecar, rule, proposed, receipt, base, outcome,
+        device, mutation, updated_at_ms)
 join heads h on h.account = w.account
 where h.account = any($1)
 on conflict (account, key, slot) do update set
     version = excluded.version, epoch = excluded.epoch, value = excluded.value,
     sidecar = excluded.sidecar, rule = excluded.rule, proposed = excluded.proposed,
-    base = excluded.base, outcome = excluded.outcome, device = excluded.device,
-    mutation = excluded.mutation, updated_at_ms = excluded.updated_at_ms
+    receipt = excluded.receipt, base = excluded.base, outcome = excluded.outcome,
+    device = excluded.device, mutation = excluded.mutation, updated_at_ms = excluded.updated_at_ms
 """
 TOUCH_DOCUMENTS = """
-update documents d set sidecar = w.sidecar, rule = w.rule
-from unnest($2::text[], $3::text[], $4::bytea[], $5::text[]) w (account, key, sidecar, rule)
+update documents d
+set sidecar = w.sidecar, rule = w.rule, folded_version = w.folded_version
+from unnest($2::text[], $3::text[], $4::bytea[], $5::text[], $6::bigint[])
+     w (account, key, sidecar, rule, folded_version)
 where d.account = w.account and d.key = w.key and d.account = any($1)
 """
 TOUCH_REVISIONS = """
@@ -112,15 +140,17 @@ where r.account = w.account and r.key = w.key and r.slot = w.version % $8
   and r.version = w.version and r.account = any($1)
 """
 WRITE_PROPOSALS = """
-insert into proposals (account, key, device, version, base, proposed, updated_at_ms)
-select h.account, w.key, w.device, w.version, w.base, w.proposed, w.updated_at_ms
+insert into proposals as p (account, key, device, version, base, proposed, mutation, updated_at_ms)
+select h.account, w.key, w.device, w.version, w.base, w.proposed, w.mutation, w.updated_at_ms
 from unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bytea[],
-            $8::bigint[]) w (account, key, device, version, base, proposed, updated_at_ms)
+            $8::uuid[], $9::bigint[])
+     w (account, key, device, version, base, proposed, mutation, updated_at_ms)
 join heads h on h.account = w.account
 where h.account = any($1)
 on conflict (account, key, device) do update set
     version = excluded.version, base = excluded.base, proposed = excluded.proposed,
-    updated_at_ms = excluded.updated_at_ms
+    mutation = excluded.mutation, updated_at_ms = excluded.updated_at_ms
+where p.version <= excluded.version
 """
 WRITE_SEEN = """
 insert into mutations (account, id, key, digest, created_at_ms)
@@ -151,7 +181,7 @@ select version, value is null as deleted, coalesce(octet_length(value::text), 0)
 from revisions where account = $1 and key = $2 and version > $3 order by version desc
 """
 READ_REVISION = """
-select version, epoch, value::text, sidecar, rule, proposed, base, outcome, device, mutation,
+select version, epoch, value::text, sidecar, rule, receipt, base, outcome, device, mutation,
        updated_at_ms
 from revisions where account = $1 and key = $2 and version = any($3)
 """
@@ -162,4 +192,33 @@ delete from mutations where (account, id) in
 PRUNE_PROPOSALS = """
 delete from proposals where (account, key, device) in
     (select account, key, device from proposals where updated_at_ms < $1 limit $2)
+"""
+READ_LARGE_SIDECARS = """
+select account, key from documents
+where octet_length(sidecar) >= $3 and (account, key) > ($1, $2)
+order by account, key limit $4
+"""
+READ_ALIVE = """
+select device from devices where account = $1 and last_seen_ms >= $2
+"""
+READ_RULES = """
+select pattern, fingerprint, definition from rules
+"""
+WRITE_RULES = """
+insert into rules (pattern, fingerprint, definition, first_used_ms)
+select w.pattern, w.fingerprint, w.definition, $4
+from unnest($1::text[], $2::text[], $3::text[]) w (pattern, fingerprint, definition)
+on conflict (pattern, fingerprint) do nothing
+"""
+HAS_DOCUMENTS_OF = """
+select exists (select from documents where rule = $1)
+"""
+LIST_KEYS = """
+select account, key from documents where (account, key) > ($1, $2) order by account, key limit $3
+"""
+COUNT_ALL = "select count(*) from documents"
+READ_HISTORY = """
+select version, epoch, value::text, sidecar, rule, proposed, base, outcome, device, mutation,
+       updated_at_ms
+from revisions where account = $1 and key = $2 order by version
 """

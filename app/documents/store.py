@@ -9,6 +9,8 @@ import msgspec
 
 from app.documents import statements as sql
 from app.documents.model import Own, Proposed, Snapshot
+from merge_rules.canonical import encode as encode_json
+from merge_rules.receipt import Receipt
 from merge_rules.state import Stored
 
 DocumentId = tuple[str, str]
@@ -36,6 +38,7 @@ class Version:
     document: Snapshot
     seq: int
     proposed: Proposed | None
+    receipt: Receipt | None
     base: int | None
     outcome: str
     mutation: UUID | None
@@ -59,6 +62,7 @@ class Proposal:
     device: str
     key: str
     own: Own
+    mutation: UUID | None
     at_ms: int
 
 
@@ -118,10 +122,12 @@ async def read_bases(
             version=row["version"],
             epoch=row["epoch"],
             epoch_version=0,
-            stored=_stored(row),
+            folded_version=0,
+            stored=stored_of(row),
             rule=row["rule"],
             device=row["device"],
             updated_at_ms=row["updated_at_ms"],
+            base=row["base"],
         )
         for row in rows
     }
@@ -134,18 +140,69 @@ async def read_owns(
     columns = _columns(ids, 3)
     owns: dict[tuple[str, str, str], list[Own]] = {}
     for row in await connection.fetch(sql.READ_OWN_REVISIONS, accounts, *columns):
-        rule, proposed = row["rule"], Proposed(_stored(row))
-        if row["proposed"] is not None:
-            rule, proposed = _load(row["proposed"])
-        own = Own(row["version"], row["base"], proposed, rule)
-        owns[row["account"], row["key"], row["device"]] = [own]
+        owns[row["account"], row["key"], row["device"]] = [own_of_revision(row)]
     for row in await connection.fetch(sql.READ_PROPOSALS, accounts, *columns):
-        rule, proposed = _load(row["proposed"])
-        own = Own(row["version"], row["base"], proposed, rule)
-        owns.setdefault((row["account"], row["key"], row["device"]), []).append(own)
+        id = (row["account"], row["key"], row["device"])
+        owns.setdefault(id, []).append(_own_of_proposal(row))
     for own_list in owns.values():
         own_list.sort(key=lambda own: own.version)
     return owns
+
+
+async def read_made(
+    connection: Any, accounts: Sequence[str], ids: Iterable[tuple[str, str, UUID]]
+) -> dict[tuple[str, UUID], tuple[str | None, Own]]:
+    """What mutations, by account, key and id, proposed and on which device, if it is kept."""
+    columns = _columns(ids, 3)
+    made: dict[tuple[str, UUID], tuple[str | None, Own]] = {}
+    for row in await connection.fetch(sql.READ_MADE_REVISIONS, accounts, *columns):
+        made[row["account"], row["mutation"]] = (row["device"], own_of_revision(row))
+    for row in await connection.fetch(sql.READ_MADE_PROPOSALS, accounts, *columns):
+        made[row["account"], row["mutation"]] = (row["device"], _own_of_proposal(row))
+    return made
+
+
+def own_of_revision(row: Any) -> Own:
+    if row["proposed"] is None:
+        return Own(row["version"], row["base"], Proposed(stored_of(row)), row["rule"])
+    return _own_of_proposal(row)
+
+
+def _own_of_proposal(row: Any) -> Own:
+    rule, proposed = _load(row["proposed"])
+    return Own(row["version"], row["base"], proposed, rule)
+
+
+async def read_evicted(
+    connection: Any, versions: Sequence[Version], history: int, now_ms: int
+) -> list[Proposal]:
+    """What devices last proposed in revisions whose place new versions will take."""
+    full = [one for one in versions if one.document.version > history]
+    if not full:
+        return []
+    rows = await connection.fetch(
+        sql.READ_EVICTED,
+        sorted({one.account for one in full}),
+        *_columns(
+            (
+                (one.account, one.document.key, one.document.version, one.document.device or "")
+                for one in full
+            ),
+            4,
+        ),
+        history,
+    )
+    return [
+        Proposal(
+            row["account"],
+            row["device"],
+            row["key"],
+            own_of_revision(row),
+            row["mutation"],
+            now_ms,
+        )
+        for row in rows
+    ]
 
 
 async def write_heads(connection: Any, seqs: dict[str, int]) -> None:
@@ -168,6 +225,7 @@ async def write_versions(connection: Any, versions: Sequence[Version], history: 
                     version.seq,
                     document.epoch,
                     document.epoch_version,
+                    document.folded_version,
                     _text(document.stored),
                     document.stored.sidecar,
                     document.rule,
@@ -177,7 +235,7 @@ async def write_versions(connection: Any, versions: Sequence[Version], history: 
                 for version in last.values()
                 for document in (version.document,)
             ),
-            11,
+            12,
         ),
     )
     kept = {
@@ -198,6 +256,7 @@ async def write_versions(connection: Any, versions: Sequence[Version], history: 
                     document.stored.sidecar,
                     document.rule,
                     None if version.proposed is None else _dump(document.rule, version.proposed),
+                    None if version.receipt is None else encode_json(version.receipt),
                     version.base,
                     version.outcome,
                     document.device,
@@ -207,7 +266,7 @@ async def write_versions(connection: Any, versions: Sequence[Version], history: 
                 for version in kept.values()
                 for document in (version.document,)
             ),
-            13,
+            14,
         ),
         history,
     )
@@ -221,13 +280,16 @@ async def write_touches(connection: Any, touches: Sequence[Touch], history: int)
             touch.document.key,
             touch.document.stored.sidecar,
             touch.document.rule,
+            touch.document.folded_version,
             touch.document.version,
             _dump(touch.before_rule, Proposed(touch.before)),
         )
         for touch in touches
     ]
-    await connection.execute(sql.TOUCH_DOCUMENTS, accounts, *_columns((row[:4] for row in rows), 4))
-    await connection.execute(sql.TOUCH_REVISIONS, accounts, *_columns(rows, 6), history)
+    documents = (row[:5] for row in rows)
+    revisions = ((*row[:4], *row[5:]) for row in rows)
+    await connection.execute(sql.TOUCH_DOCUMENTS, accounts, *_columns(documents, 5))
+    await connection.execute(sql.TOUCH_REVISIONS, accounts, *_columns(revisions, 6), history)
 
 
 async def write_proposals(connection: Any, proposals: Sequence[Proposal]) -> None:
@@ -243,11 +305,12 @@ async def write_proposals(connection: Any, proposals: Sequence[Proposal]) -> Non
                     proposal.own.version,
                     proposal.own.base,
                     _dump(proposal.own.rule, proposal.own.proposed),
+                    proposal.mutation,
                     proposal.at_ms,
                 )
                 for proposal in proposals
             ),
-            7,
+            8,
         ),
     )
 
@@ -264,24 +327,6 @@ async def write_devices(connection: Any, rows: Sequence[tuple[str, str, UUID | N
     )
 
 
-async def list_documents(connection: Any, account: str) -> list[Any]:
-    rows: list[Any] = await connection.fetch(sql.LIST_DOCUMENTS, account)
-    return rows
-
-
-async def list_revisions(connection: Any, account: str, key: str, newer_than: int) -> list[Any]:
-    rows: list[Any] = await connection.fetch(sql.LIST_REVISIONS, account, key, newer_than)
-    return rows
-
-
-async def read_revisions(
-    connection: Any, account: str, key: str, versions: Sequence[int]
-) -> dict[int, Any]:
-    """The rows of kept versions, by version; `proposed` as `load_proposed` reads it."""
-    rows = await connection.fetch(sql.READ_REVISION, account, key, versions)
-    return {row["version"]: row for row in rows}
-
-
 async def prune(connection: Any, before_ms: int, limit: int) -> int:
     """Forgets ids and proposals from before a time, at most `limit` of each; how many went."""
     gone = 0
@@ -291,9 +336,32 @@ async def prune(connection: Any, before_ms: int, limit: int) -> int:
     return gone
 
 
-def load_proposed(data: bytes) -> tuple[str, Proposed]:
-    """The rule and the state of a `proposed` column."""
-    return _load(data)
+async def read_large_sidecars(
+    connection: Any, after: DocumentId, least_bytes: int, limit: int
+) -> list[DocumentId]:
+    """The next documents, by account and key, whose sidecar has so many bytes or more."""
+    rows = await connection.fetch(sql.READ_LARGE_SIDECARS, *after, least_bytes, limit)
+    return [(row["account"], row["key"]) for row in rows]
+
+
+async def read_alive(connection: Any, account: str, since_ms: int) -> frozenset[str]:
+    """The devices of an account that wrote since a time."""
+    rows = await connection.fetch(sql.READ_ALIVE, account, since_ms)
+    return frozenset(row["device"] for row in rows)
+
+
+async def read_rules(connection: Any) -> list[tuple[str, str, str]]:
+    """Every rule ever used: pattern, fingerprint, definition."""
+    return [tuple(row) for row in await connection.fetch(sql.READ_RULES)]
+
+
+async def write_rules(connection: Any, rows: Sequence[tuple[str, str, str]], now_ms: int) -> None:
+    await connection.execute(sql.WRITE_RULES, *_columns(rows, 3), now_ms)
+
+
+async def has_documents_of(connection: Any, fingerprint: str) -> bool:
+    """Whether any document was last written by this rule; a scan."""
+    return bool(await connection.fetchval(sql.HAS_DOCUMENTS_OF, fingerprint))
 
 
 def _columns(rows: Iterable[tuple[Any, ...]], width: int) -> list[list[Any]]:
@@ -303,20 +371,21 @@ def _columns(rows: Iterable[tuple[Any, ...]], width: int) -> list[list[Any]]:
 
 
 def _snapshot(row: Any) -> Snapshot:
-    value = row[5]
+    value = row[6]
     return Snapshot(
         key=row[1],
         version=row[2],
         epoch=row[3],
         epoch_version=row[4],
-        stored=Stored(None if value is None else value.encode(), row[6]),
-        rule=row[7],
-        device=row[8],
-        updated_at_ms=row[9],
+        folded_version=row[5],
+        stored=Stored(None if value is None else value.encode(), row[7]),
+        rule=row[8],
+        device=row[9],
+        updated_at_ms=row[10],
     )
 
 
-def _stored(row: Any) -> Stored:
+def stored_of(row: Any) -> Stored:
     value = row["value"]
     return Stored(None if value is None else value.encode(), row["sidecar"])
 

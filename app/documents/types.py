@@ -23,6 +23,11 @@ Device = Annotated[
     Meta(pattern=r"^[A-Za-z0-9._:~-]{1,64}\Z", description="Random, per opened local store"),
 ]
 Milliseconds = Annotated[int, Meta(description="Milliseconds since 1970-01-01 UTC")]
+DeviceTime = Annotated[
+    int | Annotated[float, Meta(multiple_of=1)],
+    Meta(description="Milliseconds since 1970-01-01 UTC, by the device's clock"),
+]
+"""Some languages have no integers, and write a whole number as 1764000000000.0."""
 
 Outcome = Literal["applied", "merged", "unchanged", "duplicate", "superseded"]
 
@@ -43,8 +48,8 @@ class PutDocument(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True
     base_value: Raw | UnsetType = UNSET
     device: Device | None = None
     id: UUID | None = None
-    edited_at: Milliseconds | None = None
-    sent_at: Milliseconds | None = None
+    edited_at: DeviceTime | None = None
+    sent_at: DeviceTime | None = None
 
 
 class PatchDocument(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -53,8 +58,8 @@ class PatchDocument(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tr
     id: UUID | None = None
     base: Base = None
     device: Device | None = None
-    edited_at: Milliseconds | None = None
-    sent_at: Milliseconds | None = None
+    edited_at: DeviceTime | None = None
+    sent_at: DeviceTime | None = None
     delta: dict[str, Raw] = {}
     set: dict[str, Raw] = {}
     operations: list[OperationBody] = []

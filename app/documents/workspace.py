@@ -4,12 +4,14 @@ A later mutation of the batch sees what an earlier one decided, as if each had b
 alone.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from app.documents import store
 from app.documents.model import Decision, Mutation, Own, Proposed, Snapshot
+from merge_rules.rule import Rule
 
 
 @dataclass(slots=True)
@@ -17,6 +19,8 @@ class Workspace:
     """The accounts, documents, histories, ids and devices that a batch concerns."""
 
     history: int
+    now_ms: int
+    former_rule: Callable[[str], Rule | None]
     heads_at_lock: dict[str, int]
     heads: dict[str, int]
     documents: dict[tuple[str, str], Snapshot]
@@ -24,6 +28,9 @@ class Workspace:
     devices: dict[tuple[str, str], UUID | None]
     bases: dict[tuple[str, str, int], Snapshot] = field(default_factory=dict)
     owns: dict[tuple[str, str, str], list[Own]] = field(default_factory=dict)
+    """What each device last proposed for a document, in the order of versions."""
+    made: dict[tuple[str, UUID], tuple[str | None, Own]] = field(default_factory=dict)
+    """What mutations proposed that were accepted before, and on which device."""
     counts: dict[str, int] = field(default_factory=dict)
 
     versions: list[store.Version] = field(default_factory=list)
@@ -35,30 +42,45 @@ class Workspace:
     def past(self, account: str) -> "Past":
         return Past(self, account)
 
-    def record(self, account: str, mutation: Mutation, decision: Decision, now_ms: int) -> None:
+    def record(self, account: str, mutation: Mutation, decision: Decision) -> None:
         """Takes in an accepted mutation, so that the next one sees it."""
-        base = self._base(account, mutation)
+        base = self._base(account, mutation, decision.base)
         if decision.change == "version":
             self._add_version(account, mutation, decision, base)
         elif decision.change == "sidecar":
             self._touch(account, decision)
         if decision.change != "version" and decision.proposed is not None and mutation.device:
-            self._add_proposal(account, mutation, decision, base, now_ms)
+            self._add_proposal(account, mutation, decision, base)
         if mutation.id is not None:
             self.seen[account, mutation.id] = mutation.digest
-            self.new_seen.append((account, mutation.id, mutation.key, mutation.digest, now_ms))
+            self.new_seen.append((account, mutation.id, mutation.key, mutation.digest, self.now_ms))
         if mutation.device is not None:
             last = mutation.id or self.devices.get((account, mutation.device))
             self.devices[account, mutation.device] = last
-            self.new_devices[account, mutation.device] = (last, now_ms)
+            self.new_devices[account, mutation.device] = (last, self.now_ms)
 
-    def _base(self, account: str, mutation: Mutation) -> int | None:
+    def inherit(self, account: str, mutation: Mutation) -> None:
+        """Takes what a duplicate proposed on another device into the view of this one.
+
+        A local store that was copied holds the edits of the original; under its new device id
+        it sends them again, and builds on them.
+        """
+        assert mutation.id is not None
+        device, own = self.made.get((account, mutation.id), (None, None))
+        if own is None or mutation.device is None or mutation.device == device:
+            return
+        id = (account, mutation.key, mutation.device)
+        self.owns[id] = sorted([*self.owns.get(id, []), own], key=lambda one: one.version)
+        self.proposals[id] = store.Proposal(
+            account, mutation.device, mutation.key, own, mutation.id, self.now_ms
+        )
+
+    def _base(self, account: str, mutation: Mutation, base: int | None) -> int | None:
         """The base that a write names; of a patch only one that is kept.
 
         A patch on a forgotten base proposes its own change and nothing else, so it must not
         stand for all that the device held there.
         """
-        base = mutation.base
         if mutation.op == "patch" and base and self.past(account).base(mutation.key, base) is None:
             return None
         return base
@@ -76,12 +98,14 @@ class Workspace:
             self.bases[account, document.key, before.version] = before
         self.heads[account] += 1
         self.documents[account, document.key] = document
+        self.bases[account, document.key, document.version] = document
         self.versions.append(
             store.Version(
                 account=account,
                 document=document,
                 seq=self.heads[account],
                 proposed=decision.proposed,
+                receipt=decision.receipt if decision.outcome == "merged" else None,
                 base=base,
                 outcome=decision.outcome,
                 mutation=mutation.id,
@@ -89,8 +113,9 @@ class Workspace:
         )
         if mutation.device is not None:
             proposed = decision.proposed or Proposed(document.stored)
-            own = Own(document.version, base, proposed, document.rule)
-            self.owns.setdefault((account, document.key, mutation.device), []).append(own)
+            self.owns[account, document.key, mutation.device] = [
+                Own(document.version, base, proposed, document.rule)
+            ]
 
     def _touch(self, account: str, decision: Decision) -> None:
         document = decision.document
@@ -116,16 +141,16 @@ class Workspace:
         mutation: Mutation,
         decision: Decision,
         base: int | None,
-        now_ms: int,
     ) -> None:
         document = decision.document
         assert document is not None
         assert mutation.device is not None
         assert decision.proposed is not None
         own = Own(document.version, base, decision.proposed, document.rule)
-        self.owns.setdefault((account, document.key, mutation.device), []).append(own)
-        self.proposals[account, document.key, mutation.device] = store.Proposal(
-            account, mutation.device, document.key, own, now_ms
+        id = (account, document.key, mutation.device)
+        self.owns[id] = [own]
+        self.proposals[id] = store.Proposal(
+            account, mutation.device, document.key, own, mutation.id, self.now_ms
         )
 
     async def write(self, connection: Any) -> None:
@@ -133,6 +158,7 @@ class Workspace:
         if self.touches:
             await store.write_touches(connection, list(self.touches.values()), self.history)
         if self.versions:
+            await self._keep_last_proposals(connection)
             await store.write_versions(connection, self.versions, self.history)
             changed = {version.account for version in self.versions}
             await store.write_heads(connection, {name: self.heads[name] for name in changed})
@@ -143,6 +169,25 @@ class Workspace:
         if self.new_devices:
             rows = [(*device, *last) for device, last in self.new_devices.items()]
             await store.write_devices(connection, rows)
+
+    async def _keep_last_proposals(self, connection: Any) -> None:
+        """What a device last proposed outlives the revision that it made."""
+        newest = {(one.account, one.document.key): one.document.version for one in self.versions}
+        kept = []
+        for version in self.versions:
+            document = version.document
+            if document.version > newest[version.account, document.key] - self.history:
+                kept.append(version)
+                continue
+            id = (version.account, document.key, document.device or "")
+            own = self.owns[id][-1] if id in self.owns else None
+            if own is not None and own.version == document.version:
+                self.proposals[id] = store.Proposal(
+                    id[0], id[2], id[1], own, version.mutation, self.now_ms
+                )
+        for evicted in await store.read_evicted(connection, kept, self.history, self.now_ms):
+            id = (evicted.account, evicted.key, evicted.device)
+            self.proposals.setdefault(id, evicted)
 
 
 @dataclass(slots=True)
@@ -158,8 +203,16 @@ class Past:
             return None
         if version == current.version:
             return current
+        if version < current.folded_version:
+            return None
         return self.workspace.bases.get((self.account, key, version))
 
     def own(self, key: str, device: str, base: int) -> list[Own]:
         owns = self.workspace.owns.get((self.account, key, device), [])
         return [own for own in owns if own.version > base]
+
+    def epoch_began(self, current: Snapshot) -> Snapshot | None:
+        return self.workspace.bases.get((self.account, current.key, current.epoch_version))
+
+    def former_rule(self, fingerprint: str) -> Rule | None:
+        return self.workspace.former_rule(fingerprint)

@@ -10,6 +10,7 @@ from app.clock import system_clock
 from app.database import embedded
 from app.database.engine import Database
 from app.database.migrate import OLDEST_SERVER, newest_revision, present_revision
+from app.database.trouble import DATABASE_ERRORS, describe, is_unreachable
 from app.documents.rules import load_registry
 from app.errors import SynclineError
 from app.operations import store
@@ -94,10 +95,9 @@ async def _inspect(url: str) -> list[Finding]:
             clock_ms = await store.server_clock_ms(connection)
             risky = await store.switched_off(connection, DURABILITY)
         await database.close()
-    except (SynclineError, ValueError) as error:
-        cause = error.__cause__ or error
-        text = f"it cannot be reached ({cause}): check SYNCLINE_DATABASE_URL, and that it runs"
-        return [Finding("database", False, text)]
+    except (SynclineError, ValueError, *DATABASE_ERRORS) as error:
+        what = "it cannot be reached" if is_unreachable(error) else "it cannot be used"
+        return [Finding("database", False, f"{what}: {describe(error)}")]
     off_ms = abs(system_clock() - clock_ms)
     return [
         Finding(

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
-from litestar import Response, get
+from litestar import HttpMethod, Response, route
 from litestar.di import NamedDependency
 
 from app.clock import Clock
@@ -15,6 +15,7 @@ from app.openapi import Description
 from app.operations import store
 
 _encode = msgspec.json.Encoder().encode
+READ = (HttpMethod.GET, HttpMethod.HEAD)
 
 
 class Live(msgspec.Struct):
@@ -80,13 +81,16 @@ class Operations:
         )
 
 
-@get("/livez", opt=Description("Is the process alive", answers={200: Live}).opt())
+@route(
+    "/livez", http_method=READ, opt=Description("Is the process alive", answers={200: Live}).opt()
+)
 async def livez() -> Response[bytes]:
     return Response(_encode(Live()), status_code=200, media_type="application/json")
 
 
-@get(
+@route(
     "/readyz",
+    http_method=READ,
     opt=Description("Can it serve: database, migrations", answers={200: Ready, 503: Ready}).opt(),
 )
 async def readyz(operations: NamedDependency[Operations]) -> Response[bytes]:
@@ -95,20 +99,29 @@ async def readyz(operations: NamedDependency[Operations]) -> Response[bytes]:
     return Response(_encode(ready), status_code=status, media_type="application/json")
 
 
-@get("/health", opt=Description("What it is busy with", answers={200: Health, 503: Health}).opt())
+@route(
+    "/health",
+    http_method=READ,
+    opt=Description("What it is busy with", answers={200: Health, 503: Health}).opt(),
+)
 async def health(operations: NamedDependency[Operations]) -> Response[bytes]:
     report = await operations.health()
     status = 200 if report.status == "healthy" else 503
     return Response(_encode(report), status_code=status, media_type="application/json")
 
 
-@get("/openapi.json", opt=Description("This API, as OpenAPI 3.1", answers={200: dict}).opt())
+@route(
+    "/openapi.json",
+    http_method=READ,
+    opt=Description("This API, as OpenAPI 3.1", answers={200: dict}).opt(),
+)
 async def openapi(operations: NamedDependency[Operations]) -> Response[bytes]:
     return Response(operations.openapi, status_code=200, media_type="application/json")
 
 
-@get(
+@route(
     "/docs",
+    http_method=READ,
     opt=Description("This API, to read", answers={200: str}, media_type="text/html").opt(),
 )
 async def docs(operations: NamedDependency[Operations]) -> Response[bytes]:

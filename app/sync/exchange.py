@@ -1,22 +1,26 @@
 """Push and pull in one round trip."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from msgspec import UNSET, Raw, UnsetType
 
-from app import problems
 from app.database.engine import Database
+from app.database.era import Era
 from app.documents.documents import Documents
 from app.documents.model import Decision, Mutation
-from app.documents.mutations import delete_mutation
 from app.documents.pipeline import Submission
-from app.documents.types import DeleteQuery, PatchDocument, PutDocument, require_key
 from app.errors import Code, SynclineError, cursor_expired
 from app.sync import store
 from app.sync.cursor import Cursor, decode_cursor
-from app.sync.types import Change, MutationBody, MutationResult, SyncAnswer, SyncRequest
+from app.sync.mutations import Unread, read_mutation
+from app.sync.results import fit, result_of, result_of_unread
+from app.sync.types import Change, MutationResult, SyncAnswer, SyncRequest
+
+READ_AT_ONCE = 256 * 1024
+"""Bytes of mutations that are decoded before other requests have their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +28,18 @@ class SyncLimits:
     mutations: int
     changes: int
     answer_bytes: int
-    """Size of the changes of one answer; one document fits whatever its size."""
+    """Size of the documents in one answer; one fits whatever its size."""
 
 
 class Exchange:
     """Takes a device's mutations and gives it what changed since its cursor."""
 
-    def __init__(self, database: Database, documents: Documents, limits: SyncLimits) -> None:
+    def __init__(
+        self, database: Database, documents: Documents, era: Era, limits: SyncLimits
+    ) -> None:
         self._database = database
         self._documents = documents
-        self.era = ""
-        """Of the database; known once it is connected."""
+        self._era = era
         self._limits = limits
 
     async def sync(self, account: str, request: SyncRequest) -> SyncAnswer:
@@ -44,10 +49,10 @@ class Exchange:
         before it pushes, and finds nothing half done.
         """
         self._check(request)
-        after = self._position(request.cursor)
-        results = await self._push(account, request, after)
+        cursor = await self._cursor(request.cursor)
+        results = await self._push(account, request, cursor)
         limit = min(request.limit or self._limits.changes, self._limits.changes)
-        return await self._pull(account, after, limit, results)
+        return await self._pull(account, cursor, limit, results)
 
     def _check(self, request: SyncRequest) -> None:
         limit = self._limits.mutations
@@ -60,21 +65,30 @@ class Exchange:
                 Code.EVENTS_UNAVAILABLE, "Keep the events, and send the mutations without them."
             )
 
-    def _position(self, text: str | None) -> int:
+    async def _cursor(self, text: str | None) -> Cursor | None:
         if text is None:
-            return 0
+            return None
         cursor = decode_cursor(text)
-        if cursor.era != self.era:
-            raise cursor_expired()
-        return cursor.seq
+        if cursor.era != self._era.newest:
+            # Another process may have begun one since this one last looked.
+            async with self._database.connection() as connection:
+                self._era.newest = await store.newest_era(connection)
+            if cursor.era != self._era.newest:
+                raise cursor_expired()
+        return cursor
 
-    async def _push(self, account: str, request: SyncRequest, after: int) -> list[MutationResult]:
+    async def _push(
+        self, account: str, request: SyncRequest, cursor: Cursor | None
+    ) -> list[MutationResult]:
         """Results in the order of the mutations; what cannot be read is rejected by itself."""
-        read = [self._read(body, request) for body in request.mutations]
+        read = await self._read(request)
         mutations = [one for one in read if isinstance(one, Mutation)]
         decisions: Sequence[Decision] = ()
         if mutations:
-            submission = Submission(account, mutations, request.device, after=after)
+            submission = Submission(account, mutations, request.device)
+            if cursor is not None:
+                submission.after = cursor.seq
+                submission.of_this_era = lambda: cursor.era == self._era.newest
             if request.previous is not UNSET and request.device is not None:
                 submission.checks_fork = True
                 submission.previous = (
@@ -83,121 +97,52 @@ class Exchange:
             decisions = await self._documents.push(submission)
         decided = iter(zip(mutations, decisions, strict=True))
         return [
-            _rejected(body, one) if isinstance(one, SynclineError) else _result(*next(decided))
-            for body, one in zip(request.mutations, read, strict=True)
+            result_of_unread(one) if isinstance(one, Unread) else result_of(*next(decided))
+            for one in read
         ]
 
-    def _read(self, body: MutationBody, request: SyncRequest) -> Mutation | SynclineError:
+    async def _read(self, request: SyncRequest) -> list[Mutation | Unread]:
         now_ms = self._documents.clock()
-        try:
-            require_key(body.key)
-            _refuse_misplaced(body)
-            if body.op == "put":
-                if isinstance(body.value, UnsetType):
-                    raise SynclineError(Code.INVALID_REQUEST, "A put needs a `value`.")
-                put = PutDocument(
-                    value=body.value,
-                    base=body.base,
-                    base_value=body.base_value,
-                    device=request.device,
-                    id=body.id,
-                    edited_at=body.edited_at,
-                    sent_at=request.sent_at,
-                )
-                return self._documents.intake.put(body.key, put, now_ms)
-            if body.op == "patch":
-                patch = PatchDocument(
-                    id=body.id,
-                    base=body.base,
-                    device=request.device,
-                    edited_at=body.edited_at,
-                    sent_at=request.sent_at,
-                    delta={} if isinstance(body.delta, UnsetType) else body.delta,
-                    set={} if isinstance(body.set, UnsetType) else body.set,
-                    operations=[] if isinstance(body.operations, UnsetType) else body.operations,
-                )
-                return self._documents.intake.patch(body.key, patch, now_ms)
-            query = DeleteQuery(base=body.base, device=request.device, id=body.id)
-            return delete_mutation(body.key, query, now_ms)
-        except SynclineError as error:
-            return error
+        read: list[Mutation | Unread] = []
+        size = 0
+        for index, raw in enumerate(request.mutations):
+            text = bytes(raw)
+            size += len(text)
+            if size > READ_AT_ONCE:
+                await asyncio.sleep(0)
+                size = 0
+            read.append(read_mutation(text, index, request, self._documents.intake, now_ms))
+        return read
 
     async def _pull(
-        self, account: str, after: int, limit: int, results: list[MutationResult]
+        self, account: str, cursor: Cursor | None, limit: int, results: list[MutationResult]
     ) -> SyncAnswer:
+        after = 0 if cursor is None else cursor.seq
+        room = self._limits.answer_bytes
+        used, left_out = fit(results, room)
         async with self._database.connection() as connection:
-            head, rows, more = await store.read_changes(
-                connection, account, after, limit, self._limits.answer_bytes
-            )
-        if after > head:
+            start = after
+            if left_out:
+                # The device may have pulled such a document already, and then changed its copy.
+                first = await store.first_seq(connection, account, left_out)
+                start = min(after, first - 1)
+            page = await store.read_changes(connection, account, start, limit, max(1, room - used))
+        self._era.newest = page.era
+        if after > page.head or (cursor is not None and cursor.era != page.era):
             raise cursor_expired()
-        seq = rows[-1]["seq"] if more else head
-        told = {(result.key, result.version) for result in results if result.problem is UNSET}
+        told = {
+            (result.key, result.version)
+            for result in results
+            if result.problem is UNSET and result.key not in left_out
+        }
+        seq = page.rows[-1]["seq"] if page.more else page.head
         return SyncAnswer(
-            cursor=Cursor(self.era, seq).encode(),
+            cursor=Cursor(page.era, seq).encode(),
             results=results,
-            changes=[_change(row) for row in rows if (row["key"], row["version"]) not in told],
-            more=more,
+            changes=[_change(row) for row in page.rows if (row["key"], row["version"]) not in told],
+            more=page.more,
             server_time=self._documents.clock(),
         )
-
-
-def _refuse_misplaced(body: MutationBody) -> None:
-    """A field that its `op` would not look at is a mistake, not something to drop."""
-    put_only: dict[str, Any] = {"value": body.value, "base_value": body.base_value}
-    patch_only: dict[str, Any] = {
-        "delta": body.delta,
-        "set": body.set,
-        "operations": body.operations,
-    }
-    misplaced: dict[str, dict[str, Any]] = {
-        "put": patch_only,
-        "patch": put_only,
-        "delete": {**put_only, **patch_only},
-    }
-    for name, value in misplaced[body.op].items():
-        if value is not UNSET:
-            raise SynclineError(Code.INVALID_REQUEST, f"A {body.op} takes no `{name}`.")
-
-
-def _result(mutation: Mutation, decision: Decision) -> MutationResult:
-    assert mutation.id is not None
-    document = decision.document
-    if decision.problem is not None:
-        version = None if document is None else document.version
-        return _rejected_mutation(mutation, decision.problem, version)
-    assert document is not None
-    assert decision.outcome is not None
-    held = document.stored.value
-    as_sent = held is not None and held == mutation.sent
-    return MutationResult(
-        id=mutation.id,
-        outcome=decision.outcome,
-        key=document.key,
-        version=document.version,
-        deleted=document.deleted,
-        value=UNSET if as_sent else Raw(held or b"null"),
-        updated_at=document.updated_at_ms,
-    )
-
-
-def _rejected_mutation(
-    mutation: Mutation, error: SynclineError, version: int | None
-) -> MutationResult:
-    assert mutation.id is not None
-    return MutationResult(
-        id=mutation.id,
-        outcome="rejected",
-        key=mutation.key,
-        version=UNSET if version is None else version,
-        problem=problems.problem(error),
-    )
-
-
-def _rejected(body: MutationBody, error: SynclineError) -> MutationResult:
-    return MutationResult(
-        id=body.id, outcome="rejected", key=body.key, problem=problems.problem(error)
-    )
 
 
 def _change(row: Any) -> Change:

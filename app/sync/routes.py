@@ -9,9 +9,9 @@ from litestar.di import NamedDependency
 from app.auth.types import Principal
 from app.errors import Code
 from app.openapi import Description
-from app.requests import decode_body
+from app.requests import decode_body, read_body
 from app.sync.exchange import Exchange
-from app.sync.types import SyncAnswer, SyncRequest
+from app.sync.types import MutationBody, SyncAnswer, SyncRequest
 
 _encode = msgspec.json.Encoder().encode
 
@@ -22,6 +22,7 @@ _encode = msgspec.json.Encoder().encode
     opt=Description(
         "Push mutations and pull changes in one round trip",
         body=SyncRequest,
+        parts=(MutationBody,),
         answers={200: SyncAnswer},
         problems=(
             Code.MALFORMED_JSON,
@@ -29,6 +30,7 @@ _encode = msgspec.json.Encoder().encode
             Code.MALFORMED_CURSOR,
             Code.INVALID_VALUE,
             Code.BODY_TOO_LARGE,
+            Code.UNSUPPORTED_ENCODING,
             Code.DEVICE_FORKED,
             Code.EVENTS_UNAVAILABLE,
             Code.CURSOR_EXPIRED,
@@ -41,7 +43,7 @@ _encode = msgspec.json.Encoder().encode
 async def sync(
     request: Request[Principal, Any, Any], exchange: NamedDependency[Exchange]
 ) -> Response[bytes]:
-    body = decode_body(await request.body(), SyncRequest)
+    body = decode_body(await read_body(request), SyncRequest)
     answer = await exchange.sync(request.user.account, body)
     return Response(_encode(answer), status_code=200, media_type="application/json")
 

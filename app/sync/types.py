@@ -6,7 +6,17 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from app.documents.types import Base, Device, Key, Milliseconds, OperationBody, Outcome, Version
+from app.documents.types import (
+    Base,
+    Device,
+    DeviceTime,
+    Key,
+    Milliseconds,
+    OperationBody,
+    Outcome,
+    Version,
+)
+from app.openapi import SCHEMAS
 
 
 class MutationBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -16,7 +26,7 @@ class MutationBody(msgspec.Struct, forbid_unknown_fields=True):
     op: Literal["put", "patch", "delete"]
     key: str
     base: Base = None
-    edited_at: Milliseconds | None = None
+    edited_at: DeviceTime | None = None
     value: Raw | UnsetType = UNSET
     base_value: Raw | UnsetType = UNSET
     delta: dict[str, Raw] | UnsetType = UNSET
@@ -24,15 +34,28 @@ class MutationBody(msgspec.Struct, forbid_unknown_fields=True):
     operations: list[OperationBody] | UnsetType = UNSET
 
 
+class MutationIdentity(msgspec.Struct):
+    """What has to be legible of a mutation, for it to be refused alone."""
+
+    id: UUID
+    key: Raw = Raw(b'""')
+
+
+MutationText = Annotated[
+    Raw, Meta(extra_json_schema={"$ref": SCHEMAS.format(name=MutationBody.__name__)})
+]
+"""A mutation that is decoded by itself, so that a bad one is refused by itself."""
+
+
 class SyncRequest(msgspec.Struct, forbid_unknown_fields=True):
     """What the device has done since, and where its copy stands."""
 
     device: Device | None = None
     cursor: str | None = None
-    sent_at: Milliseconds | None = None
+    sent_at: DeviceTime | None = None
     previous: UUID | UnsetType | None = UNSET
-    mutations: list[MutationBody] = []
-    events: list[Any] = []
+    mutations: list[MutationText] = []
+    events: list[Raw] = []
     limit: Annotated[int, Meta(ge=1)] | None = None
 
 

@@ -1,6 +1,7 @@
 """The commands that look, explain and check."""
 
 import asyncio
+import sys
 from pathlib import Path
 
 import asyncpg
@@ -8,8 +9,10 @@ import jwt
 import msgspec
 import pytest
 
+import app
 from app.cli import _fields
 from app.settings import variable
+from merge_rules import registry as registry_module
 from tests.cli.conftest import Invoke
 from tests.conftest import Cluster
 
@@ -21,6 +24,21 @@ from merge_rules.scalar import maximum
 def register(registry):
     registry.register("high:*", maximum)
     registry.register("settings", maximum)
+"""
+CARELESS_RULES = """
+from merge_rules import maximum, record
+from merge_rules.register import LastWriteWins
+
+class FirstWins(LastWriteWins):
+    name = "first_wins"
+    def join(self, a, b):
+        if a is None or b is None:
+            return a or b
+        return a if a[0] >= b[0] else b
+
+def register(registry):
+    registry.register("score", maximum)
+    registry.register("themes", record({"theme": FirstWins()}))  # -
 """
 
 
@@ -183,7 +201,7 @@ async def _drop_everything(url: str) -> None:
 def test_the_rules_are_listed_with_the_default(invoke: Invoke) -> None:
     """An app's author sees every rule that is at work, the rule of all other keys too."""
     listed = invoke("rules", "list").stdout
-    for words in ("game_stats", "games_played=counter", "lesson:*", "*=last_write_wins"):
+    for words in ("game_stats", "'games_played': counter", "lesson:*", "last_write_wins"):
         assert words in listed
 
 
@@ -196,12 +214,104 @@ def test_own_rules_are_found_in_the_folder(invoke: Invoke) -> None:
 
 
 def test_good_rules_pass_the_check(invoke: Invoke) -> None:
-    """The check says what a module registers, and what it takes the place of."""
+    """The check says what a module registers, what it replaces, and how often that held."""
     Path("rules.py").write_text(GOOD_RULES)
+    result = invoke("rules", "check", "rules.py", "--examples", "10")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines() == [
+        "settings (replaces the shipped rule): maximum: holds, 60 examples",
+        "high:*: maximum: holds, 60 examples",
+    ]
+
+
+def test_a_broken_rule_is_told_as_a_story(invoke: Invoke) -> None:
+    """Whoever reads it must see who wrote what, and that the order of joining matters."""
+    Path("careless.py").write_text(CARELESS_RULES)
+    result = invoke("rules", "check", "careless.py", "--examples", "100")
+    assert result.exit_code == 1
+    assert "themes: record({'theme': first_wins}, last_write_wins): BROKEN in careless.py" in (
+        result.stdout
+    )
+    assert "breaks the law `commutative`: A joined with B is B joined with A" in result.stdout
+    for line in ("A: device a wrote", "B: device ", "A joined with B gives", "B joined with A"):
+        assert line in result.stdout
+    assert "score: maximum: holds" in result.stdout
+
+
+def test_a_rule_that_is_registered_as_unsafe_is_checked_all_the_same(invoke: Invoke) -> None:
+    """Forcing it past the start must not silence the check."""
+    Path("forced.py").write_text(CARELESS_RULES.replace("))  # -", "), unsafe=True)  # -"))
+    assert invoke("rules", "list", SYNCLINE_RULES="forced.py").exit_code == 0
+    assert invoke("rules", "check", "forced.py", "--examples", "100").exit_code == 1
+
+
+def test_a_broken_rule_does_not_serve(invoke: Invoke) -> None:
+    """It is refused where it registers, with the example and both ways out."""
+    Path("careless.py").write_text(CARELESS_RULES)
+    result = invoke("serve", SYNCLINE_RULES="careless.py")
+    assert result.exit_code == 1
+    for words in ("careless.py: 'themes': first_wins breaks the law", "Correct", "unsafe=True"):
+        assert words in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("raise KeyError('lost')", ["breaks the law `raises`", "raised KeyError: 'lost'"]),
+        ("return {1, 2}", ["breaks the law `plain results`", "which is not a state"]),
+        ("return float('nan')", ["breaks the law `plain results`"]),
+        ("import sys; sys.exit()", ["breaks the law `raises`", "SystemExit"]),
+    ],
+)
+def test_a_rule_that_misbehaves_is_a_story_too(invoke: Invoke, body: str, words: list[str]) -> None:
+    """Whatever an app's code does, the check names the file, the rule and the call."""
+    Path("odd.py").write_text(
+        "from merge_rules.scalar import Maximum\n"
+        f"class Odd(Maximum):\n    name = 'odd'\n    def join(self, a, b):\n        {body}\n"
+        "def register(registry):\n    registry.register('k', Odd())\n"
+    )
+    result = invoke("rules", "check", "odd.py", "--examples", "20")
+    assert result.exit_code == 1
+    for word in ("k: odd: BROKEN in odd.py", *words):
+        assert word in result.stdout, result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_module_that_never_finishes_is_stopped(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check that hangs in CI says nothing about why."""
+    monkeypatch.setattr(registry_module, "LOADING_LIMIT_S", 0.2)
+    for text in ("while True:\n    pass\n", "def register(registry):\n    while True: pass\n"):
+        Path("endless.py").write_text(text)
+        result = invoke("rules", "check", "endless.py")
+        assert result.exit_code == 1
+        assert "endless.py did not finish within 0.2 s" in result.stderr
+
+
+def test_without_hypothesis_the_check_says_what_to_install(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is an extra, since a service needs none of it."""
+    Path("rules.py").write_text(GOOD_RULES)
+    for name in [name for name in sys.modules if name.startswith("merge_rules.testing")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "app.rules_check", raising=False)
+    monkeypatch.delattr(app, "rules_check", raising=False)
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
     result = invoke("rules", "check", "rules.py")
-    assert result.exit_code == 0
-    assert "high:*: maximum\n" in result.stdout
-    assert "settings: maximum (replaces the shipped rule)" in result.stdout
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "syncline: rules are checked with Hypothesis: pip install 'syncline[testing]'\n"
+    )
+
+
+def test_a_module_without_rules_says_so(invoke: Invoke) -> None:
+    """Nothing was checked, and that must not look like a pass of something."""
+    Path("none.py").write_text("def register(registry):\n    pass\n")
+    result = invoke("rules", "check", "none.py")
+    assert (result.exit_code, result.stdout) == (0, "none.py registers no rule of its own.\n")
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,8 @@ class Contract:
         if answer is None:
             raise Untrue(f"{where} is not in the document: {response.text[:300]}")
         self._check_content(where, answer, response)
-        for name in answer.get("headers", {}):
-            if name not in response.headers:
+        for name, header in answer.get("headers", {}).items():
+            if header["required"] and name not in response.headers:
                 raise Untrue(f"{where} has no {name}")
         if response.status_code < 300:
             self._check_request(where, operation, request)

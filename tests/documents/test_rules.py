@@ -7,6 +7,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from merge_rules import RegistryError
 from tests.documents.api import operate, path, put, refused, value, version, wrote
 from tests.documents.contract import StartService
 
@@ -18,7 +19,9 @@ def register(registry):
 """
 
 FAILING = """
-from merge_rules import Rule, last_write_wins, maximum
+import asyncio
+import datetime
+from merge_rules import ABSENT, Refusal, Rule, WrongType
 
 class Own(Rule):
     bottom = None
@@ -28,31 +31,34 @@ class Own(Rule):
     def fails(self, part):
         if self.part == part:
             raise RuntimeError("the rule fails in " + part)
-    def check(self, value, path=()):
-        self.fails("check")
     def delta(self, base, value, stamp):
         self.fails("delta")
-        return value
+        return value if base is None or value > base else None
     def join(self, a, b):
         self.fails("join")
         return b if a is None else a if b is None else max(a, b)
+    def check(self, value, path=()):
+        self.fails("check")
+        if type(value) is not int:
+            raise WrongType(path, "an int")
+    def promise(self, before, written):
+        return written if before is ABSENT else max(before, written)
     def value(self, state):
         self.fails("value")
+        if state is None:
+            return ABSENT
         return object() if self.part == "rubbish" else state
     def stamps(self, state):
         self.fails("stamps")
         return iter((1, 2) if self.part == "rubbish-stamps" else ())
-    def pack(self, state, sidecar):
+    def pack(self, state, value, sidecar):
         self.fails("pack")
         return {object(): object()} if self.part == "rubbish-state" else None
     def operate(self, state, operation, path, stamp):
         self.fails("operate")
         return object() if self.part == "rubbish-operate" else operation.value
     def describe(self):
-        self.fails("describe")
         return self.part
-    def deep(self):
-        raise RecursionError
 
 class Endless(Own):
     def value(self, state):
@@ -61,26 +67,58 @@ class Endless(Own):
             nested = [nested]
         return nested
 
-class Nameless(Rule):
+class Shows(Own):
+    def __init__(self, part, value):
+        super().__init__(part)
+        self.shown = value
+    def value(self, state):
+        return self.shown
+
+class Throws(Own):
+    def __init__(self, part, error):
+        super().__init__(part)
+        self.error = error
+    def join(self, a, b):
+        raise self.error
+
+class Loud(WrongType):
     pass
 
-PARTS = ("check", "delta", "join", "value", "stamps", "pack", "operate", "describe", "rubbish",
+PARTS = ("check", "delta", "join", "value", "stamps", "pack", "operate", "rubbish",
          "rubbish-stamps", "rubbish-state", "rubbish-operate")
+SHOWN = {
+    "shows-nan": float("nan"), "shows-infinity": [float("-inf")], "shows-set": {1, 2},
+    "shows-date": {"at": datetime.date(2024, 2, 29)}, "shows-bytes": b"x",
+    "shows-numbered-keys": {1: 2}, "shows-zero-byte": "\\0", "shows-surrogate": "\\ud800",
+    "shows-too-much": 2**53, "shows-minus-zero": [-0.0], "shows-complex": 1j,
+    "shows-nothing": ABSENT,
+}
+THROWN = {
+    "throws-exit": SystemExit(1), "throws-cancelled": asyncio.CancelledError(),
+    "throws-recursion": RecursionError(), "throws-memory": MemoryError(),
+    "throws-refusal": Refusal((), "no"), "throws-assertion": AssertionError(),
+}
 
 def register(registry):
     for part in PARTS:
-        registry.register(part, Own(part))
-    registry.register("endless", Endless("endless"))
-    registry.register("nameless", Nameless())
+        registry.register(part, Own(part), unsafe=True)
+    registry.register("endless", Endless("endless"), unsafe=True)
+    for part, value in SHOWN.items():
+        registry.register(part, Shows(part, value), unsafe=True)
+    for part, error in THROWN.items():
+        registry.register(part, Throws(part, error), unsafe=True)
+    registry.register("sound", Own("nothing"))
+    registry.register("loud", Throws("loud", Loud(("x",), "no")), unsafe=True)
 """
-PUT_FAILS = (
-    "check", "delta", "join", "value", "stamps", "pack", "describe", "rubbish", "rubbish-stamps",
-    "rubbish-state", "endless", "nameless",
+ALWAYS_FAILS = (
+    "join", "value", "stamps", "pack", "rubbish", "rubbish-stamps", "rubbish-state", "endless",
+    "shows-nan", "shows-infinity", "shows-set", "shows-date", "shows-bytes", "shows-numbered-keys",
+    "shows-zero-byte", "shows-surrogate", "shows-too-much", "shows-minus-zero", "shows-complex",
+    "throws-exit", "throws-cancelled", "throws-recursion", "throws-memory", "throws-refusal",
+    "throws-assertion",
 )  # fmt: skip
-PATCH_FAILS = (
-    "join", "value", "stamps", "pack", "operate", "describe", "rubbish", "rubbish-stamps",
-    "rubbish-state", "rubbish-operate", "endless", "nameless",
-)  # fmt: skip
+PUT_FAILS = ("check", "delta", "shows-nothing", *ALWAYS_FAILS)
+PATCH_FAILS = ("operate", "rubbish-operate", *ALWAYS_FAILS)
 
 
 @pytest.fixture
@@ -134,6 +172,27 @@ def test_a_failing_rule_rejects_its_own_document(client_of: Any) -> None:
             refused(operate(client, key, ("set", "", 1), device="a"), 422, "rule-failed")
         assert client.get("/v1/documents").json() == {"documents": []}
         wrote(put(client, "fine", 1), "applied", 1, 1, 201)
+        # Else all of them might have failed for one fault that is in each.
+        wrote(put(client, "sound", 1), "applied", 1, 1, 201)
+
+
+def test_a_refusal_of_the_apps_own_kind_keeps_its_code(client_of: Any) -> None:
+    """A rule may subclass a refusal to say more; its caller still gets the code it knows."""
+    with client_of(FAILING) as client:
+        problem = refused(put(client, "loud", 1, base=0, device="a"), 422, "wrong-type")
+        assert problem["path"] == "/x"
+
+
+def test_a_rule_that_breaks_a_law_does_not_start(
+    start_service: StartService, tmp_path: Path
+) -> None:
+    """An author who never ran the check must hear of it before the first write is lost."""
+    file = tmp_path / "careless.py"
+    file.write_text(FAILING.replace(", unsafe=True", ""))
+    with pytest.raises(RegistryError, match="breaks the law") as caught:
+        start_service(rules=str(file))
+    assert str(file) in str(caught.value)
+    assert "unsafe=True" in str(caught.value)
 
 
 def test_a_failing_rule_leaves_the_rest_of_its_batch_alone(client_of: Any) -> None:
@@ -191,7 +250,7 @@ def test_a_kept_revision_whose_rule_cannot_explain_it(
         "    def describe(self):\n        return 'mute'\n"
         "    def check(self, value, path=()):\n        pass\n"
         "    def _key(self, value):\n        return (0, b'')\n"
-        "def register(registry):\n    registry.register('mute', Mute())\n"
+        "def register(registry):\n    registry.register('mute', Mute(), unsafe=True)\n"
     )
     with start_service(rules=str(file)).client() as client:
         put(client, "mute", {"a": 1}, base=0)

@@ -12,15 +12,9 @@ from merge_rules.counter import Counter
 from merge_rules.record import Record
 from merge_rules.refusal import Path
 from merge_rules.scalar import Best, Flag, Maximum
-from tests.merge_rules.strategies import (
-    RULES,
-    child_of,
-    examples,
-    json_values,
-    names_of,
-    unchanged_by,
-    values_of,
-)
+from merge_rules.testing import unchanged_by, values_of
+from merge_rules.verification.examples import child_of, names_of
+from tests.merge_rules.strategies import RULES, examples, json_values
 
 
 def wrong_places(rule: Rule, value: Any, path: Path = ()) -> list[Path]:

@@ -6,24 +6,26 @@ import pytest
 
 from merge_rules import Rule, last_write_wins
 from merge_rules.documents import shipped_registry
-from tests.merge_rules.strategies import Server
+from merge_rules.testing import Server
 
 SHIPPED = {
     "game_stats": (
-        "record(best_scores=map_of(maximum), correct_answers=counter, games_played=counter, "
-        "incorrect_answers=counter, longest_streak=maximum, score=maximum, *=last_write_wins)"
+        "record({'best_scores': map_of(maximum), 'correct_answers': counter, "
+        "'games_played': counter, 'incorrect_answers': counter, 'longest_streak': maximum, "
+        "'score': maximum}, last_write_wins)"
     ),
     "lesson_progress": (
-        "record(best_stars=map_of(maximum), completed=union, unlocked_count=maximum, "
-        "*=last_write_wins)"
+        "record({'best_stars': map_of(maximum), 'completed': union, 'unlocked_count': maximum}, "
+        "last_write_wins)"
     ),
-    "settings": "record(ai_themes=map_of(last_write_wins, removable=True), *=last_write_wins)",
+    "settings": "record({'ai_themes': map_of(last_write_wins, removable=True)}, last_write_wins)",
     "user_stats": (
-        "record(completed_questions=counter, correct_answers=counter, diamonds=counter, "
-        "hearts=counter, level=maximum, max_streak=maximum, total_questions=counter, "
-        "total_time_spent=counter, wrong_answers=counter, xp=counter, *=last_write_wins)"
+        "record({'completed_questions': counter, 'correct_answers': counter, "
+        "'diamonds': counter, 'hearts': counter, 'level': maximum, 'max_streak': maximum, "
+        "'total_questions': counter, 'total_time_spent': counter, 'wrong_answers': counter, "
+        "'xp': counter}, last_write_wins)"
     ),
-    "lesson:*": "record(is_completed=flag, last_attempted=maximum, *=last_write_wins)",
+    "lesson:*": "record({'is_completed': flag, 'last_attempted': maximum}, last_write_wins)",
 }
 
 

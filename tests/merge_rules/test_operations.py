@@ -34,20 +34,16 @@ from merge_rules.refusal import Path, parse_pointer, pointer
 from merge_rules.rule import OperationName
 from merge_rules.state import decode
 from merge_rules.state import encode as store
-from tests.merge_rules.strategies import (
-    EVERYTHING,
-    OPERATION_NAMES,
-    RULES,
-    examples,
-    json_values,
+from merge_rules.testing import (
     operations_of,
     reachable_states,
     same,
     stamps,
     states_of,
-    text,
     unchanged_by,
 )
+from merge_rules.testing.generators import OPERATION_NAMES
+from tests.merge_rules.strategies import EVERYTHING, RULES, examples, json_values, text
 
 STAMP = (7, 0, "a")
 

@@ -1,11 +1,5 @@
-"""Values that a merge must give: laws alone would let a join pass that returns a constant.
+"""Values that a merge must give: laws alone would let a join pass that returns a constant."""
 
-Devices with local copies edit one document with a field of every rule and send it whole, as
-apps do. Beside the server runs a ledger of intentions: who changed what, having seen what.
-"""
-
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -28,19 +22,10 @@ from merge_rules import (
     strict,
     union,
 )
-from tests.merge_rules.strategies import (
-    DEVICES,
-    TINY_ITEMS,
-    TINY_NUMBERS,
-    Server,
-    devices,
-    exact,
-    examples,
-    one_of_exactly,
-    same,
-    stamps,
-    tiny_values,
-)
+from merge_rules.testing import Server, World, same, worlds
+from merge_rules.testing.generators import devices
+from merge_rules.verification.examples import DEVICES
+from tests.merge_rules.strategies import examples
 
 THING = record(
     {
@@ -55,139 +40,12 @@ THING = record(
     }
 )
 
-Place = tuple[str, str]
-"""A spot that one device can decide: a field, or an item or key inside it."""
-
-
-@dataclass
-class Edit:
-    """One change of one place, and every edit that its author had seen."""
-
-    place: Place
-    value: Any
-    past: frozenset[int]
-
-
-@dataclass
-class Device:
-    """A local store: its copy, the version that it came from, and the edits it knows of."""
-
-    value: dict[str, Any] = field(default_factory=dict)
-    version: int = 0
-    known: frozenset[int] = frozenset()
-
-
-@dataclass
-class World:
-    """Devices, one server, and the ledger of what the users meant."""
-
-    server: Server = field(default_factory=lambda: Server(THING, [THING.bottom]))
-    devices: dict[str, Device] = field(default_factory=lambda: {name: Device() for name in DEVICES})
-    edits: list[Edit] = field(default_factory=list)
-    known: frozenset[int] = frozenset()
-    increments: int = 0
-    written: dict[str, list[Any]] = field(default_factory=dict)
-
-    def pull(self, name: str) -> None:
-        device = self.devices[name]
-        device.value = THING.value(self.server.current)
-        device.version = self.server.version
-        device.known = self.known | device.known
-
-    def put(self, name: str, changes: dict[str, Any], stamp: tuple[int, int, str]) -> None:
-        """The user changes some fields; the device queues its whole copy on its old base."""
-        device = self.devices[name]
-        base = THING.value(self.server.base(name, device.version))
-        for fieldname in ("count", "theme", "tags", "themes"):
-            assert same(base.get(fieldname, ABSENT), device.value.get(fieldname, ABSENT))
-        before, after = device.value, device.value | changes
-        if "count" in changes:
-            self.increments += after["count"] - before.get("count", 0)
-        for fieldname in changes:
-            self.written.setdefault(fieldname, []).append(after[fieldname])
-        places = _places(before), _places(after)
-        for place in {**places[0], **places[1]}:
-            old, new = (side.get(place, ABSENT) for side in places)
-            if not same(old, new):
-                self.edits.append(Edit(place, new, device.known))
-                device.known |= {len(self.edits) - 1}
-        device.value = after
-        self.server.put(name, device.version, after, stamp)
-        self.known |= device.known
-
-    def maximal(self, place: Place) -> list[Any]:
-        """The values of the edits of a place that no other edit of it has seen."""
-        here = {index: edit for index, edit in enumerate(self.edits) if edit.place == place}
-        seen = frozenset().union(*(edit.past for edit in here.values()))
-        return [edit.value for index, edit in here.items() if index not in seen]
-
-    def verify(self) -> None:
-        value = THING.value(self.server.current)
-        assert value.get("count", 0) == self.increments
-        for name, greatest in (("top", max), ("low", min), ("done", max)):
-            if name in self.written:
-                assert value[name] == greatest(self.written[name])
-        if "star" in self.written:
-            assert value["star"]["n"] == max(star["n"] for star in self.written["star"])
-            assert one_of_exactly(value["star"], self.written["star"])
-        items = [item for sent in self.written.get("items", []) for item in sent]
-        assert _texts(value.get("items", [])) == _texts(items)
-        places = _places(value)
-        for place in {edit.place for edit in self.edits}:
-            assert one_of_exactly(places.get(place, ABSENT), self.maximal(place)), place
-        assert {*places} <= {edit.place for edit in self.edits}
-
-
-def _texts(items: Iterable[Any]) -> set[str]:
-    return {repr(item) for item in items}
-
-
-def _places(value: dict[str, Any]) -> dict[Place, Any]:
-    """What single edits decide: the plain field, each tag (present or not), each theme."""
-    places: dict[Place, Any] = {("tags", repr(item)): True for item in value.get("tags", [])}
-    places |= {("themes", key): item for key, item in value.get("themes", {}).items()}
-    return places | {("theme", ""): value["theme"]} if "theme" in value else places
-
-
-CHANGES = st.fixed_dictionaries(
-    {},
-    optional={
-        "count": st.integers(-3, 3),
-        "top": st.sampled_from(TINY_NUMBERS),
-        "low": st.sampled_from(TINY_NUMBERS),
-        "done": st.booleans(),
-        "star": st.fixed_dictionaries({"n": st.sampled_from(TINY_NUMBERS), "x": st.booleans()}),
-        "items": st.lists(st.sampled_from(TINY_ITEMS), max_size=2),
-        "tags": st.lists(st.sampled_from(TINY_ITEMS[:3]), max_size=2, unique_by=repr),
-        "themes": st.dictionaries(st.sampled_from("kl"), st.sampled_from([1, 1.0, True])),
-        "theme": tiny_values,
-    },
-)
-# Most real writes change little, and conflicts need several of them on one field.
-ONE_CHANGE = CHANGES.map(lambda changes: dict(list(changes.items())[:1]))
-
 
 @examples(300)
-@given(
-    st.lists(
-        st.tuples(devices, st.sampled_from(["put", "put", "pull"]), CHANGES | ONE_CHANGE, stamps()),
-        max_size=10,
-    )
-)
-def test_every_field_holds_what_the_users_meant(
-    steps: list[tuple[str, str, dict[str, Any], tuple[int, int, str]]],
-) -> None:
+@given(worlds(THING, max_steps=10))
+def test_every_field_holds_what_the_users_meant(world: World) -> None:
     """Counters sum every change, extremes are exact, and a maximal edit wins every other field."""
-    world = World()
-    for name, action, changes, stamp in steps:
-        if action == "pull":
-            world.pull(name)
-        else:
-            if "tags" in changes:
-                texts = {exact(tag).decode(): 1 for tag in changes["tags"]}
-                changes = changes | {"tags": causal_set.value(texts)}
-            world.put(name, changes, (stamp[0], stamp[1], name))
-        world.verify()
+    world.verify()
 
 
 @examples(60)

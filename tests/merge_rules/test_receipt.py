@@ -9,19 +9,9 @@ from hypothesis import strategies as st
 from merge_rules import ABSENT, Rule, last_write_wins, map_of, maximum
 from merge_rules.receipt import Receipt, explain
 from merge_rules.refusal import Path, parse_pointer
-from tests.merge_rules.strategies import (
-    EVERYTHING,
-    RULES,
-    History,
-    devices,
-    examples,
-    histories,
-    json_values,
-    same,
-    stamps,
-    unchanged_by,
-    values_of,
-)
+from merge_rules.testing import History, histories, same, stamps, unchanged_by, values_of
+from merge_rules.testing.generators import devices
+from tests.merge_rules.strategies import EVERYTHING, RULES, examples, json_values
 
 SIDES = ("base", "yours", "current", "result")
 

@@ -10,14 +10,9 @@ from merge_rules import ABSENT, Rule, State, causal_set, counter, last_write_win
 from merge_rules.collection import CausalSet, MapOf, RemovableMapOf
 from merge_rules.record import Record
 from merge_rules.register import LastWriteWins
-from tests.merge_rules.strategies import (
-    DEVICES,
-    RULES,
+from merge_rules.testing import (
     History,
-    child_of,
-    devices,
     exact,
-    examples,
     histories,
     one_of_exactly,
     same,
@@ -25,6 +20,9 @@ from tests.merge_rules.strategies import (
     unchanged_by,
     values_of,
 )
+from merge_rules.testing.generators import devices
+from merge_rules.verification.examples import DEVICES, child_of
+from tests.merge_rules.strategies import RULES, examples
 
 
 def flips(state: State, key: str) -> int:

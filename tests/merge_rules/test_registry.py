@@ -1,14 +1,17 @@
 """Which rule merges which document, and what an app's author reads when it cannot be said."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import merge_rules
 from merge_rules import (
     Registry,
     RegistryError,
     Rule,
+    State,
     best,
     causal_set,
     counter,
@@ -23,6 +26,8 @@ from merge_rules import (
     union,
 )
 from merge_rules.documents import shipped_registry
+from merge_rules.register import LastWriteWins
+from merge_rules.registry import RULE_NAMES
 
 
 def test_a_key_beats_every_pattern_and_a_longer_pattern_a_shorter_one() -> None:
@@ -166,9 +171,13 @@ def test_rules_load_from_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     [
         ("x = 1", "defines no function register", "see the guide"),
         ("register = 5", "defines no function register", "see the guide"),
-        ("def register(registry: 1 +", "SyntaxError", "ends in .py"),
-        ("import no_such_module_at_all", "No module named 'no_such_module_at_all'", "ends in .py"),
-        ("1 / 0", "ZeroDivisionError", "ends in .py"),
+        ("def register(registry: 1 +", "SyntaxError", "correct it there"),
+        ("import no_such_module_at_all", "'no_such_module_at_all'", "correct it there"),
+        ("x = 1\n1 / 0", ", line 2 cannot be imported: ZeroDivisionError", "correct it there"),
+        ("raise SystemExit(3)", "SystemExit: 3", "correct it there"),
+        ("from merge_rules import maximun", "cannot import name 'maximun'", "the rules are best,"),
+        ("def register(r): r.register('a', latest)", "NameError", "last_write_wins, map_of"),
+        ("import merge_rules as m\ndef register(r): m.maxi", "has no attribute", "the rules are"),
         ("def register(registry): raise KeyError('boom')", "KeyError: 'boom'", "correct it there"),
         ("def register(): pass", "TypeError", "correct it there"),
         (
@@ -228,6 +237,71 @@ def test_a_file_that_is_not_there_is_named_with_its_whole_path(
         with pytest.raises(RegistryError, match="SYNCLINE_RULES names") as caught:
             load_rules(Registry(), name)
         assert str(tmp_path / name) in str(caught.value)
+
+
+# Rules of an app's own --------------------------------------------------------------------
+
+
+class Forgetting(LastWriteWins):
+    """Loses the later of two writes with one stamp."""
+
+    name = "forgetting"
+
+    def join(self, a: State, b: State) -> State:
+        return a if a is not None and (b is None or a[0] >= b[0]) else b
+
+
+class Unnamed(Rule):
+    pass
+
+
+@pytest.mark.parametrize("wrap", [lambda rule: rule, map_of, lambda rule: record({"a": rule})])
+def test_a_rule_that_breaks_a_law_is_refused_unless_forced(wrap: Callable[[Rule], Rule]) -> None:
+    """It would lose writes in silence; the refusal shows one, and names both ways out."""
+    registry = Registry()
+    with pytest.raises(RegistryError) as caught:
+        registry.register("themes", wrap(Forgetting()))
+    text = str(caught.value)
+    assert text.startswith("'themes': forgetting breaks the law `commutative`")
+    assert "A joined with B gives" in text
+    assert "Correct the rule" in text
+    assert "register('themes', …, unsafe=True)" in text
+    assert registry.registered() == {}
+    registry.register("themes", wrap(Forgetting()), unsafe=True)
+    assert [*registry.registered()] == ["themes"]
+
+
+def test_a_rule_without_a_name_is_refused_in_any_case() -> None:
+    """Stored states name their rule, so there is no serving without."""
+    for unsafe in (False, True):
+        with pytest.raises(RegistryError, match="Unnamed does not say what it is"):
+            Registry().register("k", Unnamed(), unsafe=unsafe)
+
+
+def test_built_in_rules_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are trusted, and a start must not pay for them."""
+
+    def never(rule: Rule) -> None:
+        raise AssertionError(f"{rule} was tried")
+
+    monkeypatch.setattr("merge_rules.registry.try_rule", never)
+    shipped_registry()
+    Registry().register("k", record({"a": map_of(counter, removable=True)}))
+
+
+def test_a_refused_rule_leaves_the_shipped_one() -> None:
+    """A failed replacement must not leave the key to the default rule."""
+    registry = shipped_registry()
+    before = registry.rule_for("settings")
+    with pytest.raises(RegistryError):
+        registry.register("settings", Forgetting())
+    assert registry.rule_for("settings") is before
+
+
+def test_every_rule_is_named_where_one_is_unknown() -> None:
+    """The message that lists the rules must not leave one out."""
+    functions = {name for name in merge_rules.__all__ if name.islower() and name != "load_rules"}
+    assert functions == {*RULE_NAMES}
 
 
 # What a rule says of itself ---------------------------------------------------------------
@@ -293,7 +367,7 @@ def test_equal_rules_have_equal_fingerprints() -> None:
     one = record({"a": maximum, "b": map_of(best("n"))})
     two = record({"b": map_of(best("n")), "a": maximum})
     assert one.fingerprint == two.fingerprint
-    assert repr(one) == "record(a=maximum, b=map_of(best('n')), *=last_write_wins)"
+    assert repr(one) == "record({'a': maximum, 'b': map_of(best('n'))}, last_write_wins)"
     assert len(one.fingerprint) == 8
 
 

@@ -4,7 +4,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from merge_rules.stamp import SKEW_TOLERANCE_MS, ZERO, edit_stamp, successor
-from tests.merge_rules.strategies import examples, stamps
+from merge_rules.testing import stamps
+from tests.merge_rules.strategies import examples
 
 NOW = 1_764_000_000_000
 MINUTE = 60_000

@@ -28,6 +28,18 @@ def test_a_plain_install_serves_from_any_folder(tmp_path: Path) -> None:
         cwd=elsewhere,
         env=os.environ | {"HOME": environment["HOME"]},
     )
+    (elsewhere / "rules.py").write_text("def register(registry):\n    pass\n")
+    check = subprocess.run(
+        [tmp_path / "venv/bin/syncline", "rules", "check", "rules.py"],
+        cwd=elsewhere,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert check.stderr == (
+        "syncline: rules are checked with Hypothesis: pip install 'syncline[testing]'\n"
+    )
     process = subprocess.Popen(
         [tmp_path / "venv/bin/syncline", "serve"],
         cwd=elsewhere,

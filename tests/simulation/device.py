@@ -1,115 +1,194 @@
 """A small, faithful offline client: local documents, an outbox, a cursor."""
 
-import random
-from dataclasses import dataclass, field
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
-from uuid import UUID
 
-Json = dict[str, Any]
+from tests.simulation.server import Json, Reply
 
 
-@dataclass
+@dataclass(slots=True)
 class Copy:
-    """A document as the server last gave it."""
+    """A document as the server last gave it; version None: of a past that the server lost."""
 
-    version: int = 0
+    version: int | None = 0
     value: Any = None
 
 
-@dataclass
+@dataclass(slots=True)
 class Pending:
     """A mutation that waits for its acknowledgement."""
 
     body: Json
     before: Any
-    """The document that the device had when it was edited: sent if the base is forgotten."""
+    """The document that the device had when it was edited."""
+    chained: bool
+    """Whether it was made on top of another one that waited, and not on the server's copy."""
+    sent: bool = False
+
+    def forget_base(self) -> None:
+        """Its base means nothing (any more): says what the device had instead."""
+        if self.body["op"] == "patch":
+            self.body.pop("base", None)
+            return
+        if self.body["base"] == 0 and not self.chained:
+            return  # It was made on nothing, and still is.
+        self.body["base"] = None
+        if self.body["op"] == "put" and self.before is not None:
+            self.body["base_value"] = self.before
+
+    def duplicate(self) -> "Pending":
+        return replace(self, body=dict(self.body))
 
 
-@dataclass
-class Device:
+@dataclass(slots=True)
+class Store:
     """One opened local store. It edits what it sees: the server's copy with its outbox on top."""
 
-    name: str
-    skew_ms: int
-    rng: random.Random
+    device: str
+    account: str
     copies: dict[str, Copy] = field(default_factory=dict)
     outbox: list[Pending] = field(default_factory=list)
     cursor: str | None = None
     previous: str | None = None
+    era: int = 0
+    """How many restored backups of the server it knows of: for the books only."""
+    resync: set[str] | None = None
+    """While it starts over after a 410: the keys that the server gave so far."""
 
-    def view(self, key: str) -> tuple[int, Any]:
-        """The document as the app sees it, and the version that it comes from."""
-        copy = self.copies.get(key, Copy())
-        base, value = copy.version, copy.value
+    def duplicate(self) -> "Store":
+        """What a copy of its files holds."""
+        return replace(
+            self,
+            copies={key: replace(one) for key, one in self.copies.items()},
+            outbox=[one.duplicate() for one in self.outbox],
+            resync=None if self.resync is None else set(self.resync),
+        )
+
+    # --- edits -------------------------------------------------------------------------------
+
+    def view(self, key: str) -> tuple[int | None, Any]:
+        """The document as the app sees it, to be edited at will, and the version below it."""
+        held = self.copies.get(key, Copy())
+        base, value = held.version, copy.deepcopy(held.value)
         for pending in self.outbox:
             body = pending.body
             if body["key"] != key:
                 continue
-            if body["op"] == "put":
-                base, value = body["base"], body["value"]
-            else:
-                value = _patched(value, body)
+            match body["op"]:
+                case "put":
+                    base, value = body["base"], copy.deepcopy(body["value"])
+                case "patch":
+                    value = _patched(value, body)
+                case _:
+                    # What the server makes of the delete is a version that is not known yet.
+                    base, value = None, None
         return base, value
 
-    def put(self, key: str, value: Any, now_ms: int) -> None:
+    def waiting(self, key: str) -> list[Pending]:
+        return [one for one in self.outbox if one.body["key"] == key]
+
+    def put(self, key: str, value: Any, edit: Json) -> None:
         base, before = self.view(key)
-        body = {"op": "put", "key": key, "value": value, "base": base}
-        self._queue(body, before, now_ms)
+        self._queue({"op": "put", "key": key, "value": value, "base": base, **edit}, before)
 
-    def patch(self, key: str, now_ms: int, *, with_base: bool, **change: Any) -> None:
+    def patch(self, key: str, edit: Json, *, with_base: bool) -> None:
         base, before = self.view(key)
-        body = {"op": "patch", "key": key, **change, **({"base": base} if with_base else {})}
-        self._queue(body, before, now_ms)
+        named = {"base": base} if with_base and base is not None else {}
+        self._queue({"op": "patch", "key": key, **named, **edit}, before)
 
-    def _queue(self, body: Json, before: Any, now_ms: int) -> None:
-        identifier = str(UUID(int=self.rng.getrandbits(128), version=4))
-        edited_at = now_ms + self.skew_ms
-        self.outbox.append(Pending({"id": identifier, "edited_at": edited_at, **body}, before))
+    def delete(self, key: str, edit: Json) -> None:
+        base, before = self.view(key)
+        self._queue({"op": "delete", "key": key, "base": base, **edit}, before)
 
-    def waits_with_put(self, key: str) -> bool:
-        """Whether a whole document waits: until it is through, edits are whole documents too.
+    def _queue(self, body: Json, before: Any) -> None:
+        pending = Pending(body, before, chained=bool(self.waiting(body["key"])))
+        if body.get("base", 0) is None:
+            pending.forget_base()
+        self.outbox.append(pending)
 
-        A patch behind a put that is refused for its base would be applied before it.
-        """
-        return any(one.body["key"] == key and one.body["op"] == "put" for one in self.outbox)
+    # --- the wire ----------------------------------------------------------------------------
 
-    def request(self, now_ms: int, limit: int) -> Json:
+    def request(self, sent_at_ms: int, limit: int, take: int) -> Json:
+        """Pushes the first `take` mutations of the outbox, and pulls."""
+        for pending in self.outbox[:take]:
+            pending.sent = True
         return {
-            "device": self.name,
+            "device": self.device,
             "cursor": self.cursor,
-            "sent_at": now_ms + self.skew_ms,
+            "sent_at": sent_at_ms,
             "previous": self.previous,
             "limit": limit,
-            "mutations": [dict(pending.body) for pending in self.outbox],
+            "mutations": [dict(pending.body) for pending in self.outbox[:take]],
         }
 
-    def adopt(self, request: Json, answer: Json) -> list[Json]:
-        """Results, then changes, then the cursor. The rejected results are given back."""
+    def receive(self, request: Json, reply: Reply, new_device: Callable[[], str]) -> bool:
+        """Takes in an answer, as one local transaction; whether it was one and all is pulled."""
+        match reply.status, reply.body.get("code"):
+            case 200, _:
+                self._adopt(request, reply.body)
+                return not reply.body["more"]
+            case 409, "device-forked":
+                self.take_a_new_identity(new_device())
+            case 410, "cursor-expired":
+                self._start_over()
+            case status, code:
+                assert status == 503, (status, code)
+        return False
+
+    def _adopt(self, request: Json, answer: Json) -> None:
+        """Results, then changes, then the cursor."""
         sent = {body["id"]: body for body in request["mutations"]}
-        rejected = []
         for result in answer["results"]:
-            identifier = result["id"]
-            if result["outcome"] == "rejected":
-                rejected.append(result)
-                continue
-            value = result.get("value", sent[identifier].get("value"))
-            self.copies[result["key"]] = Copy(result["version"], value)
-            self.previous = identifier
-            self.outbox = [one for one in self.outbox if one.body["id"] != identifier]
+            self._adopt_result(result, sent[result["id"]])
         for change in answer["changes"]:
-            self.copies[change["key"]] = Copy(change["version"], change["value"])
+            self._hold(change["key"], change["version"], change["value"])
         self.cursor = answer["cursor"]
-        self._send_base_values(rejected)
-        return rejected
+        if self.resync is not None and not answer["more"]:
+            self.copies = {key: one for key, one in self.copies.items() if key in self.resync}
+            self.resync = None
 
-    def _send_base_values(self, rejected: list[Json]) -> None:
-        """What the service asks for with `base-unknown`."""
-        forgotten = {
-            result["id"] for result in rejected if result["problem"]["code"] == "base-unknown"
-        }
-        for pending in self.outbox:
-            if pending.body["id"] in forgotten and pending.before is not None:
+    def _adopt_result(self, result: Json, body: Json) -> None:
+        if result["outcome"] == "rejected":
+            code = result["problem"]["code"]
+            pending = next(one for one in self.outbox if one.body["id"] == result["id"])
+            if code == "base-unknown":
+                assert pending.before is not None, f"there is no base value to send: {pending}"
                 pending.body["base_value"] = pending.before
+                return
+            # Nothing is there to delete: a restored database has lost it.
+            assert (code, body["op"]) == ("document-not-found", "delete"), result
+        else:
+            self._hold(result["key"], result["version"], result.get("value", body.get("value")))
+            self.previous = result["id"]
+        self.outbox = [one for one in self.outbox if one.body["id"] != result["id"]]
+
+    def _hold(self, key: str, version: int, value: Any) -> None:
+        self.copies[key] = Copy(version, value)
+        if self.resync is not None:
+            self.resync.add(key)
+
+    def take_a_new_identity(self, device: str) -> None:
+        """This store is a copy of another one, or looks like it.
+
+        What an edit was made on top of may be known under the old id alone, so it says what that
+        was; and so does the first of a chain, lest it is refused and comes in behind the others.
+        """
+        self.device, self.previous = device, None
+        for pending in self.outbox:
+            if pending.chained:
+                pending.forget_base()
+            elif pending.body["op"] == "put" and pending.before is not None:
+                pending.body["base_value"] = pending.before
+
+    def _start_over(self) -> None:
+        """The server was restored: versions known here may name other states by now."""
+        self.cursor, self.resync = None, set()
+        for held in self.copies.values():
+            held.version = None
+        for pending in self.outbox:
+            pending.forget_base()
 
 
 def _patched(value: Any, body: Json) -> Any:
@@ -117,5 +196,4 @@ def _patched(value: Any, body: Json) -> Any:
     value = dict(value or {})
     for name, amount in body.get("delta", {}).items():
         value[name] = value.get(name, 0) + amount
-    value |= body.get("set", {})
-    return value
+    return value | body.get("set", {})

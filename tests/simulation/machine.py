@@ -1,306 +1,272 @@
-"""Devices and one service, with a network between them that does what networks do."""
+"""The state machine: what people do on their devices, and what the world does to them."""
 
-import copy
-import random
+import sys
 from collections import Counter
-from dataclasses import dataclass, field
-from itertools import count
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
-import httpx
-import msgspec
-from hypothesis import note
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from app.clock import system_clock
-from tests.conftest import Service
-from tests.simulation.device import Device, Json
-from tests.simulation.oracle import COUNTERS, MAXIMA, Oracle, exact
+from tests.simulation.network import FAULTS, Fault
+from tests.simulation.server import HISTORY, Server
+from tests.simulation.world import MOST_DEVICES, Device, SimulatedClock, World
 
+SECOND_MS = 1_000
 DAY_MS = 86_400_000
-DEVICES = ("d0", "d1", "d2", "d3")
-HISTORY = 4
+MUCH = 500
 
-devices = st.sampled_from(DEVICES)
-amounts = st.integers(1, 9)
-"""Not below zero: see test_a_count_below_zero_on_a_forgotten_base."""
-limits = st.sampled_from([1, 2, 500])
-themes = st.sampled_from(["sea", "sun"])
+COUNTERS = (("user_stats", "xp"), ("user_stats", "hearts"), ("game_stats", "games_played"))
+MAXIMA = (("game_stats", "score"), ("user_stats", "level"), ("lesson_progress", "unlocked_count"))
+MAPS = (("game_stats", "best_scores"), ("lesson_progress", "best_stars"))
+REGISTERS = (("settings", "theme"), ("user_stats", "theme"), ("lesson:1", "title"))
 
-
-@dataclass
-class Network:
-    """The way to the service: requests that are under way are kept here, in any order."""
-
-    client: httpx.Client
-    coverage: Counter[str]
-    under_way: list[Json] = field(default_factory=list)
-
-    def deliver(self, request: Json) -> Json:
-        response = self.client.post("/v1/sync", content=msgspec.json.encode(request))
-        assert response.status_code == 200, response.text
-        answer: Json = response.json()
-        self.coverage.update(result["outcome"] for result in answer["results"])
-        self.coverage["base-unknown"] += sum(
-            result.get("problem", {}).get("code") == "base-unknown" for result in answer["results"]
-        )
-        return answer
-
-    def deliver_late(self, request: Json) -> None:
-        """The answer goes nowhere; the device may long have gone on, so that it looks forked."""
-        response = self.client.post("/v1/sync", content=msgspec.json.encode(request))
-        if response.status_code == 409:
-            assert response.json()["code"] == "device-forked"
-            self.coverage["late fork"] += 1
-            return
-        assert response.status_code == 200, response.text
-        self.coverage["late"] += 1
+whos = st.integers(0, MOST_DEVICES - 1)
+amounts = st.sampled_from([1, -1, 3, -4, 8])
+skews = st.sampled_from([0, 90 * SECOND_MS, -90 * SECOND_MS, 3 * DAY_MS, -9 * DAY_MS])
+choices = st.integers(0, 3)
+"""A few values, so that a choice can be undone; the last is unlike all others."""
+faults = st.sampled_from(FAULTS)
 
 
 class Devices(RuleBasedStateMachine):
     """Edits offline, syncs through a hostile network; in the end all must agree.
 
-    Faults live in the transport, so they shrink. `service` and `coverage` are set by the test.
+    Each run begins with three devices. `make_server` and `coverage` are set by who runs it.
     """
 
-    service: Service
-    coverage: Counter[str]
+    make_server: ClassVar[Callable[[], tuple[Server, SimulatedClock]]]
+    coverage: ClassVar[Counter[str]]
 
-    @initialize(
-        skews=st.lists(
-            st.sampled_from([0, 0, 90_000, -90_000, 3 * DAY_MS, -9 * DAY_MS]),
-            min_size=len(DEVICES),
-            max_size=len(DEVICES),
-        ),
-        seed=st.integers(0, 2**32),
-    )
-    def begin(self, skews: list[int], seed: int) -> None:
-        self.client = self.service.client()
-        self.network = Network(self.client, self.coverage)
-        self.oracle = Oracle()
-        rng = random.Random(seed)
-        self.numbers = count(1)
-        self.devices = {
-            name: Device(name, skew, rng) for name, skew in zip(DEVICES, skews, strict=True)
-        }
-        self.answered: dict[str, Json] = {}
-        self._begin_the_note()
-
-    def _begin_the_note(self) -> None:
-        """All devices know a first note: see test_two_edits_of_a_new_document_in_one_moment."""
-        device = self.devices["d0"]
-        self.write_a_note(device.name)
-        for name in DEVICES:
-            self.sync(name, 500)
+    @initialize(skews=st.lists(skews, min_size=3, max_size=3), seeded=st.booleans())
+    def begin(self, skews: list[int], seeded: bool) -> None:
+        server, clock = type(self).make_server()
+        self.world = World(server, clock, self.coverage)
+        self.world.begin(skews, seeded=seeded)
 
     def teardown(self) -> None:
-        if hasattr(self, "client"):
-            try:
-                self._settle()
-            finally:
-                self.client.close()
+        """The last oracles; not after a failure, which they would hide."""
+        if sys.exc_info()[0] is None and hasattr(self, "world"):
+            self.world.settle()
+
+    def device(self, who: int) -> Device:
+        return self.world.devices[who % len(self.world.devices)]
 
     # --- edits -------------------------------------------------------------------------------
 
-    def _look(self, device: Device, key: str) -> Any:
-        """A copy of the document as the device sees it, noted as seen."""
-        _, value = device.view(key)
-        if key == "note":
-            if value is not None:
-                self.oracle.saw(device.name, (key,), value)
-            return value
-        value = copy.deepcopy(value or {})
-        for name in ("theme", "title"):
-            if name in value:
-                self.oracle.saw(device.name, (key, name), value[name])
-        for name, held in value.get("ai_themes", {}).items():
-            self.oracle.saw(device.name, (key, "ai_themes", name), held)
-        return value
+    def _object(self, who: int, key: str) -> tuple[Device, Any]:
+        device = self.device(who)
+        return device, device.store.view(key)[1] or {}
 
-    @rule(name=devices, key=st.sampled_from(sorted(COUNTERS)), amount=amounts, pick=st.booleans())
-    def count_in_the_document(self, name: str, key: str, amount: int, pick: bool) -> None:
-        device, counter = self.devices[name], COUNTERS[key][pick]
-        value = self._look(device, key)
-        value[counter] = value.get(counter, 0) + amount
-        self._put(device, key, value)
-        self.oracle.counted((key, counter), amount)
+    def _count(self, who: int, place: tuple[str, str], amount: int) -> None:
+        device, value = self._object(who, place[0])
+        value[place[1]] = value.get(place[1], 0) + amount
+        stamp = self.world.record(device, "count", place, amount)
+        device.store.put(place[0], value, stamp)
 
-    @rule(name=devices, key=st.sampled_from(sorted(COUNTERS)), amount=amounts, base=st.booleans())
-    def count_by_patch(self, name: str, key: str, amount: int, base: bool) -> None:
-        device, counter = self.devices[name], COUNTERS[key][0]
-        if device.waits_with_put(key):
+    @rule(who=whos, place=st.sampled_from(COUNTERS), amount=amounts)
+    def count(self, who: int, place: tuple[str, str], amount: int) -> None:
+        self._count(who, place, amount)
+
+    @rule(who=whos, amounts=st.lists(amounts, min_size=2, max_size=3))
+    def count_on(self, who: int, amounts: list[int]) -> None:
+        """Several edits on one base: what the own view is for."""
+        for amount in amounts:
+            self._count(who, COUNTERS[0], amount)
+
+    @rule(who=whos, place=st.sampled_from(COUNTERS), amount=amounts, with_base=st.booleans())
+    def count_by_patch(
+        self, who: int, place: tuple[str, str], amount: int, with_base: bool
+    ) -> None:
+        device = self.device(who)
+        if _waits_with_put(device, place[0]):
             return
-        self._look(device, key)
-        device.patch(key, system_clock(), with_base=base, delta={counter: amount})
-        self.oracle.counted((key, counter), amount)
+        change = {"delta": {place[1]: amount}}
+        stamp = self.world.record(device, "count", place, amount)
+        device.store.patch(place[0], change | stamp, with_base=with_base)
 
-    @rule(name=devices, key=st.sampled_from(sorted(MAXIMA)), amount=st.integers(-3, 20))
-    def reach(self, name: str, key: str, amount: int) -> None:
-        device, maximum = self.devices[name], MAXIMA[key][0]
-        value = self._look(device, key)
-        value[maximum] = amount
-        self._put(device, key, value)
-        self.oracle.reached((key, maximum), amount)
+    @rule(who=whos, place=st.sampled_from(MAXIMA), amount=st.integers(-3, 9))
+    def reach(self, who: int, place: tuple[str, str], amount: int) -> None:
+        device, value = self._object(who, place[0])
+        held, value[place[1]] = value.get(place[1]), amount
+        self._put_greater(device, place, value, held, amount)
 
-    @rule(name=devices, place=st.sampled_from("ab"), amount=st.integers(0, 9), stars=st.booleans())
-    def best(self, name: str, place: str, amount: int, stars: bool) -> None:
-        device = self.devices[name]
-        key, best = ("lesson_progress", "best_stars") if stars else ("game_stats", "best_scores")
-        value = self._look(device, key)
-        value.setdefault(best, {})[place] = amount
-        self._put(device, key, value)
-        self.oracle.reached((key, best, place), amount)
+    @rule(who=whos, place=st.sampled_from(MAPS), item=st.sampled_from("ab"), amount=choices)
+    def best(self, who: int, place: tuple[str, str], item: str, amount: int) -> None:
+        device, value = self._object(who, place[0])
+        items = value.setdefault(place[1], {})
+        held, items[item] = items.get(item), amount
+        self._put_greater(device, (*place, item), value, held, amount)
 
-    @rule(name=devices, lesson=st.integers(1, 5))
-    def complete(self, name: str, lesson: int) -> None:
-        device, key = self.devices[name], "lesson_progress"
-        value = self._look(device, key)
-        value["completed"] = [*value.get("completed", []), lesson]
-        self._put(device, key, value)
-        self.oracle.unions[key, "completed"].add(exact(lesson))
+    def _put_greater(
+        self, device: Device, path: tuple[str, ...], value: Any, held: Any, amount: int
+    ) -> None:
+        """Only what is greater than the device knows is an edit; less is sent all the same."""
+        if held is None or amount > held:
+            device.store.put(path[0], value, self.world.record(device, "reach", path, amount))
+        else:
+            device.store.put(path[0], value, self.world.stamp(device))
 
-    @rule(name=devices, done=st.booleans())
-    def flag(self, name: str, done: bool) -> None:
-        device, key = self.devices[name], "lesson:1"
-        value = self._look(device, key)
-        value["is_completed"] = done
-        self._put(device, key, value)
-        if done:
-            self.oracle.flags.add((key, "is_completed"))
+    @rule(who=whos, lesson=choices)
+    def complete(self, who: int, lesson: int) -> None:
+        device, value = self._object(who, "lesson_progress")
+        done = value.setdefault("completed", [])
+        if lesson not in done:
+            done.append(lesson)
+            stamp = self.world.record(device, "item", ("lesson_progress", "completed"), lesson)
+            device.store.put("lesson_progress", value, stamp)
 
-    @rule(
-        name=devices,
-        place=st.sampled_from(
-            [("settings", "theme"), ("user_stats", "theme"), ("lesson:1", "title")]
-        ),
-    )
-    def choose(self, name: str, place: tuple[str, str]) -> None:
-        (key, field_name), device = place, self.devices[name]
-        value = self._look(device, key)
-        value[field_name] = f"{name}-{next(self.numbers)}"
-        self._put(device, key, value)
-        self.oracle.wrote(name, (key, field_name), value[field_name])
+    @rule(who=whos)
+    def finish_the_lesson(self, who: int) -> None:
+        device, value = self._object(who, "lesson:1")
+        if not value.get("is_completed"):
+            value["is_completed"] = True
+            stamp = self.world.record(device, "flag", ("lesson:1", "is_completed"), True)
+            device.store.put("lesson:1", value, stamp)
 
-    @rule(name=devices)
-    def choose_by_patch(self, name: str) -> None:
-        device, key = self.devices[name], "settings"
-        if device.waits_with_put(key):
+    def _choice(self, choice: int) -> str:
+        return "abc"[choice] if choice < 3 else f"u{next(self.world.ids)}"
+
+    def _choose(self, who: int, place: tuple[str, str], choice: int) -> None:
+        device, value = self._object(who, place[0])
+        chosen = self._choice(choice)
+        if value.get(place[1]) != chosen:
+            value[place[1]] = chosen
+            device.store.put(place[0], value, self.world.record(device, "write", place, chosen))
+
+    @rule(who=whos, place=st.sampled_from(REGISTERS), choice=choices)
+    def choose(self, who: int, place: tuple[str, str], choice: int) -> None:
+        self._choose(who, place, choice)
+
+    @rule(who=whos, place=st.sampled_from(REGISTERS), first=choices)
+    def choose_and_undo(self, who: int, place: tuple[str, str], first: int) -> None:
+        """Dark, light, dark: on one base the second edit looks like none."""
+        _, value = self._object(who, place[0])
+        held = value.get(place[1])
+        self._choose(who, place, first)
+        if held in ("a", "b", "c"):
+            self._choose(who, place, "abc".index(held))
+
+    @rule(who=whos, choice=choices)
+    def choose_by_patch(self, who: int, choice: int) -> None:
+        device, place = self.device(who), REGISTERS[0]
+        if _waits_with_put(device, place[0]):
             return
-        self._look(device, key)
-        chosen = f"{name}-{next(self.numbers)}"
-        device.patch(key, system_clock(), with_base=False, set={"theme": chosen})
-        self.oracle.wrote(name, (key, "theme"), chosen)
+        chosen = self._choice(choice)
+        stamp = self.world.record(device, "write", place, chosen)
+        device.store.patch(place[0], {"set": {place[1]: chosen}} | stamp, with_base=False)
 
-    @rule(name=devices, theme=themes, keep=st.booleans())
-    def ai_theme(self, name: str, theme: str, keep: bool) -> None:
+    @rule(who=whos, theme=st.sampled_from(["sea", "sun"]), choice=st.none() | choices)
+    def ai_theme(self, who: int, theme: str, choice: int | None) -> None:
         """Adds or changes a theme, or takes it away."""
-        device, key = self.devices[name], "settings"
-        value = self._look(device, key)
-        held = value.setdefault("ai_themes", {})
-        path = (key, "ai_themes", theme)
-        if keep:
-            held[theme] = f"{name}-{next(self.numbers)}"
-            self.oracle.wrote(name, path, held[theme])
-        elif theme in held:
-            del held[theme]
-            self.oracle.wrote(name, path, None)
-        self._put(device, key, value)
+        device, value = self._object(who, "settings")
+        themes, path = value.setdefault("ai_themes", {}), ("settings", "ai_themes", theme)
+        chosen = None if choice is None else self._choice(choice)
+        if themes.get(theme) == chosen:
+            return
+        themes[theme] = chosen
+        value["ai_themes"] = {key: item for key, item in themes.items() if item is not None}
+        device.store.put("settings", value, self.world.record(device, "write", path, chosen))
 
-    @rule(name=devices)
-    def write_a_note(self, name: str) -> None:
+    @rule(who=whos, key=st.sampled_from(["note", "draft"]), choice=choices)
+    def write(self, who: int, key: str, choice: int) -> None:
         """The whole document by last write wins."""
-        device = self.devices[name]
-        self._look(device, "note")
-        value = {"text": f"{name}-{next(self.numbers)}"}
-        self._put(device, "note", value)
-        self.oracle.wrote(name, ("note",), value)
+        device, value = self.device(who), {"text": self._choice(choice)}
+        if device.store.view(key)[1] != value:
+            self.world.write(device, (key,), value)
 
-    def _put(self, device: Device, key: str, value: Any) -> None:
-        device.put(key, value, system_clock())
+    @rule(who=whos)
+    def delete(self, who: int) -> None:
+        device = self.device(who)
+        if device.store.view("draft")[1] is not None:
+            device.store.delete("draft", self.world.record(device, "write", ("draft",), None))
 
     # --- the network -------------------------------------------------------------------------
 
-    @rule(name=devices, limit=limits)
-    def sync(self, name: str, limit: int) -> None:
-        device = self.devices[name]
-        request = device.request(system_clock(), limit)
-        self._answer(device, request, self.network.deliver(request))
+    @rule(who=whos)
+    def sync(self, who: int) -> None:
+        self._sync(who, "none", MUCH, MUCH)
 
-    @rule(name=devices, limit=limits)
-    def sync_and_lose_the_answer(self, name: str, limit: int) -> None:
-        request = self.devices[name].request(system_clock(), limit)
-        self.network.deliver(request)
-        self.coverage["lost answer"] += 1
+    @rule(
+        who=whos, fault=faults, limit=st.sampled_from([MUCH, 1, 2]), take=st.sampled_from([MUCH, 1])
+    )
+    def sync_badly(self, who: int, fault: Fault, limit: int, take: int) -> None:
+        self._sync(who, fault, limit, take)
 
-    @rule(name=devices, limit=limits, first=st.booleans())
-    def sync_twice(self, name: str, limit: int, first: bool) -> None:
-        """The request is doubled on its way, and one of the two answers comes back."""
-        device = self.devices[name]
-        request = device.request(system_clock(), limit)
-        answers = [self.network.deliver(request) for _ in range(2)]
-        self._answer(device, request, answers[0 if first else 1])
+    def _sync(self, who: int, fault: Fault, limit: int, take: int) -> None:
+        self.world.clock.now += 1
+        self.world.sync(self.device(who), fault, limit, take)
 
-    @rule(name=devices)
-    def sync_later(self, name: str) -> None:
-        """The device gives up while the request is still under way."""
-        device = self.devices[name]
-        if device.outbox:
-            self.network.under_way.append(device.request(system_clock(), 500))
-
-    @rule(pick=st.integers(0, 99))
+    @precondition(lambda self: self.world.network.under_way)
+    @rule(pick=st.integers(0, 9))
     def arrive(self, pick: int) -> None:
-        """Some request of the past arrives, its answer goes nowhere."""
-        waiting = self.network.under_way
-        if waiting:
-            self.network.deliver_late(waiting.pop(pick % len(waiting)))
+        self.world.network.arrive(pick)
 
-    @rule(name=devices, amount=amounts)
-    def a_busy_hour(self, name: str, amount: int) -> None:
+    @rule(who=whos, other=whos)
+    def sync_two_at_once(self, who: int, other: int) -> None:
+        one, two = self.device(who), self.device(other)
+        if one is not two and one.store.account == two.store.account:
+            self.world.sync_two(one, two)
+
+    @rule(who=whos, place=st.sampled_from([COUNTERS[0], REGISTERS[0]]))
+    def a_busy_hour(self, who: int, place: tuple[str, str]) -> None:
         """More versions than the history keeps, so that other devices' bases are forgotten."""
         for _ in range(HISTORY + 1):
-            self.count_in_the_document(name, "user_stats", amount, pick=False)
-            self.choose(name, ("settings", "theme"))
-        self.sync(name, 500)
+            if place in COUNTERS:
+                self._count(who, place, 1)
+            else:
+                self._choose(who, place, 3)
+        self._sync(who, "none", MUCH, MUCH)
+        self.world.coverage["busy hour"] += 1
 
-    def _answer(self, device: Device, request: Json, answer: Json) -> None:
-        rejected = device.adopt(request, answer)
-        for body, result in zip(request["mutations"], answer["results"], strict=True):
-            assert result["id"] == body["id"]
-            if result["outcome"] != "rejected":
-                self.answered[body["id"]] = body
-        for result in rejected:
-            assert result["problem"]["code"] == "base-unknown", result
-        note(f"{device.name} synced: {[one['outcome'] for one in answer['results']]}")
+    # --- clocks, stores, backups, accounts ---------------------------------------------------
 
-    # --- the end -----------------------------------------------------------------------------
+    @rule(elapsed=st.sampled_from([1, SECOND_MS, 180 * SECOND_MS, 2 * DAY_MS]))
+    def time_passes(self, elapsed: int) -> None:
+        self.world.clock.now += elapsed
 
-    def _settle(self) -> None:
-        """Everything arrives, everybody pulls, and the books are checked."""
-        while self.network.under_way:
-            self.network.deliver_late(self.network.under_way.pop())
-        for _ in range(4):  # a rejection for a forgotten base takes a second round
-            for device in self.devices.values():
-                self.sync(device.name, 500)
-        assert not any(device.outbox for device in self.devices.values())
-        fresh = Device("fresh", 0, random.Random(0))
-        request = {"device": None, "limit": 500}
-        answer = self.client.post("/v1/sync", json=request).json()
-        fresh.adopt({"mutations": []}, answer)
-        held = {key: (one.version, exact(one.value)) for key, one in fresh.copies.items()}
-        for device in self.devices.values():
-            copies = {key: (one.version, exact(one.value)) for key, one in device.copies.items()}
-            assert copies == held, f"{device.name} holds something else"
-        self.oracle.check({key: one.value for key, one in fresh.copies.items()})
-        self._send_everything_again(answer["cursor"])
-        self.coverage["runs"] += 1
+    @rule(who=whos, skew=skews)
+    def set_a_clock(self, who: int, skew: int) -> None:
+        self.device(who).skew_ms = skew
+        self.world.coverage["clock set"] += 1
 
-    def _send_everything_again(self, cursor: str) -> None:
-        """Exactly once: whatever was acknowledged is known, and changes nothing any more."""
-        bodies = list(self.answered.values())
-        if not bodies:
-            return
-        request = {"device": "d0", "cursor": cursor, "mutations": bodies}
-        answer = self.client.post("/v1/sync", json=request).json()
-        assert {result["outcome"] for result in answer["results"]} == {"duplicate"}
-        assert (answer["changes"], answer["cursor"]) == ([], cursor)
+    @precondition(lambda self: len(self.world.devices) < MOST_DEVICES)
+    @rule(who=whos)
+    def clone(self, who: int) -> None:
+        """A store is copied to another device, and both go on."""
+        self.world.open_copy(self.world.copy_store(self.device(who)))
+        self.world.coverage["clone"] += 1
+
+    @precondition(lambda self: len(self.world.devices) < MOST_DEVICES)
+    @rule(who=whos)
+    def back_up_or_restore_a_store(self, who: int) -> None:
+        """A store is copied now, and opened later beside the one that went on."""
+        if self.world.kept is None:
+            self.world.kept = self.world.copy_store(self.device(who))
+        else:
+            self.world.open_copy(self.world.kept)
+            self.world.kept = None
+            self.world.coverage["restored store"] += 1
+
+    @precondition(lambda self: self.world.seeded)
+    @rule()
+    def back_up_or_restore_the_server(self) -> None:
+        if self.world.backup_versions is None:
+            self.world.back_up()
+        else:
+            self.world.restore()
+            self.world.coverage["restored server"] += 1
+
+    @precondition(lambda self: self.world.seeded)
+    @rule(who=whos)
+    def relink(self, who: int) -> None:
+        self.world.relink(self.device(who))
+        self.world.coverage["relink"] += 1
+
+
+def _waits_with_put(device: Device, key: str) -> bool:
+    """Whether a whole document waits: until it is through, edits are whole documents too.
+
+    A patch behind a put that is refused for its base would be applied before it.
+    """
+    return any(one.body["op"] == "put" for one in device.store.waiting(key))

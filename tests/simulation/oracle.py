@@ -1,85 +1,88 @@
-"""What must have become of the edits, whatever the network did."""
+"""What must have become of the edits, whatever the network did: one book an account."""
 
-import json
-from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+from tests.simulation.server import Json, canonical
 
 Path = tuple[str, ...]
 """A document's key, then the fields on the way to a value."""
 
-COUNTERS = {
-    "user_stats": ("xp", "hearts"),
-    "game_stats": ("games_played", "correct_answers"),
-}
-MAXIMA = {
-    "game_stats": ("score",),
-    "user_stats": ("level",),
-    "lesson_progress": ("unlocked_count",),
-}
 
+@dataclass(slots=True)
+class Edit:
+    """One thing that a person did. Its id is that of the mutation that carries it."""
 
-def exact(value: Any) -> str:
-    """A value as text that tells 1 from True and 1.0."""
-    return json.dumps(value, sort_keys=True)
+    id: str
+    kind: Literal["count", "reach", "item", "flag", "write"]
+    path: Path
+    value: Any
+    seen: frozenset[str]
+    """The edits that its device had seen by then: what came before it, causally."""
 
 
 @dataclass
-class Oracle:
-    """Every edit that any device made, each of which will have been delivered in the end."""
+class Book:
+    """Every edit made in one account, and at which version of its document it was accepted."""
 
-    sums: dict[Path, int] = field(default_factory=lambda: defaultdict(int))
-    maxima: dict[Path, int] = field(default_factory=dict)
-    unions: dict[Path, set[str]] = field(default_factory=lambda: defaultdict(set))
-    flags: set[Path] = field(default_factory=set)
-    written: dict[Path, dict[str, set[str]]] = field(default_factory=lambda: defaultdict(dict))
-    """For each value written: the values that the device had seen in that place by then."""
-    seen: dict[tuple[str, Path], set[str]] = field(default_factory=lambda: defaultdict(set))
+    edits: dict[str, Edit] = field(default_factory=dict)
+    versions: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By key, then by mutation, as the answers said: those of the lost ones are not known."""
+    lost: set[str] = field(default_factory=set)
+    """Edits that a restored database does not hold and that no device holds either."""
 
-    def counted(self, path: Path, amount: int) -> None:
-        self.sums[path] += amount
+    def seen_at(self, key: str, version: int | None) -> frozenset[str]:
+        """The mutations that a copy at this version holds, as far as answers told."""
+        if version is None:
+            return frozenset()
+        accepted = self.versions.get(key, {})
+        return frozenset(one for one, at in accepted.items() if at <= version)
 
-    def reached(self, path: Path, amount: int) -> None:
-        self.maxima[path] = max(amount, self.maxima.get(path, amount))
+    def heard(self, result: Json) -> None:
+        """An answer passed by, wherever it went."""
+        if result["outcome"] in ("applied", "merged", "duplicate"):
+            # A duplicate was accepted at this version or before it.
+            self.versions.setdefault(result["key"], {}).setdefault(result["id"], result["version"])
 
-    def saw(self, device: str, path: Path, value: Any) -> None:
-        self.seen[device, path].add(exact(value))
-
-    def wrote(self, device: str, path: Path, value: Any) -> None:
-        """Values are unlike each other, so that each names its edit."""
-        known = self.seen[device, path]
-        self.written[path][exact(value)] = set(known)
-        known.add(exact(value))
-
-    def check(self, documents: dict[str, Any]) -> None:
+    def check(self, documents: dict[str, Any], accepted: frozenset[str]) -> None:
         """Raises AssertionError unless the documents hold what the edits amount to."""
-        for path, total in self.sums.items():
-            assert self._at(documents, path) == total, f"{path} must be {total}: {documents}"
-        for path, most in self.maxima.items():
-            assert self._at(documents, path) == most, f"{path} must be {most}: {documents}"
-        for path, items in self.unions.items():
-            held = self._at(documents, path)
-            assert {exact(item) for item in held} == items
-            assert len(held) == len(items)
-        for path in self.flags:
-            assert self._at(documents, path) is True
-        for path, edits in self.written.items():
-            self._check_register(documents, path, edits)
+        missing = self.edits.keys() - self.lost - accepted
+        assert not missing, f"these edits never reached the server: {sorted(missing)}"
+        by_path: dict[tuple[str, Path], list[Edit]] = {}
+        for edit in self.edits.values():
+            if edit.id in accepted:
+                by_path.setdefault((edit.kind, edit.path), []).append(edit)
+        for (kind, path), edits in by_path.items():
+            held, values = _at(documents, path), [edit.value for edit in edits]
+            match kind:
+                case "count":
+                    assert held == sum(values), f"{path} is {held}, all edits: {values}"
+                case "reach":
+                    assert held == max(values), f"{path} is {held}, all edits: {values}"
+                case "flag":
+                    assert held is True, f"{path} is {held}, and was set"
+                case "item":
+                    _check_items(path, held, values)
+                case _:
+                    _check_register(path, held, edits)
 
-    def _check_register(
-        self, documents: dict[str, Any], path: Path, edits: dict[str, set[str]]
-    ) -> None:
-        """The value of some edit that no other edit had seen: a causally maximal one."""
-        held = exact(self._at(documents, path))
-        if held not in edits:
-            raise AssertionError(f"{path} holds {held}, which nobody wrote")
-        for value, seen in edits.items():
-            if value != held and held in seen:
-                raise AssertionError(f"{path} holds {held}, though {value} was written on it")
 
-    @staticmethod
-    def _at(documents: dict[str, Any], path: Path) -> Any:
-        value: Any = documents
-        for name in path:
-            value = value.get(name) if isinstance(value, dict) else None
-        return value
+def _check_items(path: Path, held: Any, values: list[Any]) -> None:
+    items = sorted(canonical(item) for item in held)
+    assert items == sorted({canonical(value) for value in values}), f"{path} is {held}: {values}"
+
+
+def _check_register(path: Path, held: Any, edits: list[Edit]) -> None:
+    """The value of some edit that no other edit had seen: a causally maximal one."""
+    superseded = frozenset().union(*(edit.seen - {edit.id} for edit in edits))
+    latest = [edit for edit in edits if edit.id not in superseded]
+    if canonical(held) in {canonical(edit.value) for edit in latest}:
+        return
+    raise AssertionError(f"{path} is {held!r}, the latest edits: {[one.value for one in latest]}")
+
+
+def _at(documents: dict[str, Any], path: Path) -> Any:
+    value: Any = documents
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value

@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
@@ -18,5 +19,19 @@ async def _fetch(url: str, sql: str, *arguments: Any) -> list[Any]:
     try:
         rows: list[Any] = await connection.fetch(sql, *arguments)
         return rows
+    finally:
+        await connection.close()
+
+
+def administer(url: str, *statements: str) -> None:
+    """SQL about a database, from beside it."""
+    asyncio.run(_administer(urlunsplit(urlsplit(url)._replace(path="/postgres")), statements))
+
+
+async def _administer(url: str, statements: tuple[str, ...]) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
     finally:
         await connection.close()

@@ -1,5 +1,6 @@
 """Pushing over real HTTP: results, outcomes, rejections."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -112,6 +113,17 @@ def test_a_rejected_mutation_blocks_nothing_behind_it(client: httpx.Client) -> N
         (delete("k", set={}), "invalid-request"),
         (patch("user_stats", operations=[{"op": "increment", "path": "/xp"}]), "invalid-operation"),
         (patch("user_stats", delta={"xp": 1.5}), "wrong-type"),
+        (put("k", 1, -1), "invalid-request"),
+        (put("k", 1, 0, edited_at=1764000000000.5), "invalid-request"),
+        (put("k", 1, 0, colour=1), "invalid-request"),
+        ({"op": "merge", "key": "k", "value": 1}, "invalid-request"),
+        ({"op": "put", "key": 7, "value": 1}, "invalid-request"),
+        ({"op": "put", "value": 1}, "invalid-request"),
+        (patch("k", operations=[{"op": "explode", "path": "/a"}]), "invalid-request"),
+        (patch("k", operations=[{"op": "unset", "path": "/a", "from": "/b"}]), "invalid-request"),
+        (patch("k", set=[]), "invalid-request"),
+        (put("k", "x" * 300_000), "document-too-large"),
+        (put("k", "x" * 4_000_000), "document-too-large"),
     ],
 )
 def test_what_cannot_be_read_is_rejected_by_itself(
@@ -123,7 +135,87 @@ def test_what_cannot_be_read_is_rejected_by_itself(
     rejected, applied = sync(client, mutation, put("good", 1, 0))["results"]
     assert (rejected["outcome"], applied["outcome"]) == ("rejected", "applied")
     assert rejected["problem"]["code"] == code
+    assert rejected["id"] == mutation["id"]
+    assert rejected["key"] == (mutation["key"] if isinstance(mutation.get("key"), str) else "")
     assert documents(client) == {"good": 1}
+
+
+NESTED = [levels * "[" + levels * "]" for levels in (33, 60, 500, 2_000, 100_000)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        *(('"value": ' + value, "invalid-value") for value in NESTED),
+        *(('"value": 1, "base": ' + value, "invalid-request") for value in NESTED),
+        *(('"value": 1, "colour": ' + value, "invalid-request") for value in NESTED),
+        ('"value": "\\ud83d"', "invalid-value"),
+        ('"value": {"\\udc00": 1}', "invalid-value"),
+        ('"value": 1e400', "invalid-value"),
+        ('"value": ' + "9" * 5_000, "invalid-value"),
+        ('"value": {"a": 1, "a": 2}', "invalid-value"),
+        ('"value": 1, "value": 2', "invalid-request"),
+        ('"value": 1, "b\\u0061se": 1, "base": 2', "invalid-request"),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_what_no_encoder_writes_is_rejected_by_itself(
+    client: httpx.Client, fields: str, code: str
+) -> None:
+    """Such text blocked the outbox for ever: the whole request failed, with each retry again."""
+    good, bad = put("good", 1, 0), str(uuid4())
+    text = f'{{"id": "{bad}", "op": "put", "key": "bad", {fields}}}'
+    body = f'{{"device": "d1", "mutations": [{text}, {json.dumps(good)}]}}'
+    response = client.post("/v1/sync", content=body)
+    assert response.status_code == 200, response.text
+    rejected, applied = response.json()["results"]
+    assert (rejected["id"], rejected["key"], rejected["outcome"]) == (bad, "bad", "rejected")
+    assert rejected["problem"]["code"] == code
+    assert applied["outcome"] == "applied"
+    assert documents(client) == {"good": 1}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"mutations": [%s], "mutations": []}',
+        '{"device": "d1", "mutations": [%s], "d\\u0065vice": "d2"}',
+    ],
+)
+def test_a_name_that_stands_twice_in_a_sync_is_refused(client: httpx.Client, body: str) -> None:
+    """Of two lists of mutations the first was dropped in silence, and never pushed."""
+    text = body % json.dumps(put("good", 1, 0))
+    refused(client.post("/v1/sync", content=text), 400, "invalid-request")
+    assert documents(client) == {}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        '"delta": {"xp": 1, "xp": 2}',
+        '"delta": {"a\\"b": 1, "a\\u0022b": 2}',
+        '"set": {"n": 1}, "set": {"n": 2}',
+        '"operations": [{"op": "unset", "path": "/a", "path": "/b"}]',
+    ],
+)
+def test_a_name_that_stands_twice_in_a_patch_rejects_it_alone(
+    client: httpx.Client, fields: str
+) -> None:
+    """Of two increments of one field the first was dropped, and the patch acknowledged."""
+    text = f'{{"id": "{uuid4()}", "op": "patch", "key": "user_stats", {fields}}}'
+    body = f'{{"device": "d1", "mutations": [{text}, {json.dumps(put("good", 1, 0))}]}}'
+    rejected, applied = client.post("/v1/sync", content=body).json()["results"]
+    assert rejected["problem"]["code"] == "invalid-request"
+    assert applied["outcome"] == "applied"
+    assert documents(client) == {"good": 1}
+
+
+def test_times_may_be_whole_floats(client: httpx.Client) -> None:
+    """A language without integers writes 1764000000000.0, which is the same moment."""
+    edit = put("settings", {"theme": "late"}, 0, edited_at=1764000000000.0)
+    assert outcomes(sync(client, edit, sent_at=1764000000000.0)) == ["applied"]
+    body = {"value": 1, "edited_at": 1764000000000.0, "sent_at": 1e300}
+    assert client.put("/v1/documents/k", json=body).status_code == 201
 
 
 @pytest.mark.parametrize(
@@ -135,19 +227,24 @@ def test_what_cannot_be_read_is_rejected_by_itself(
         {"limit": 0},
         {"limit": "many"},
         {"previous": "not-a-uuid"},
-        {"mutations": [put("k", 1) | {"id": "1"}]},
-        {"mutations": [put("k", 1) | {"op": "merge"}]},
-        {"mutations": [put("k", 1) | {"colour": 1}]},
-        {"mutations": [put("k", 1, -1)]},
+        {"sent_at": 1.5},
         {"mutations": None},
+        {"mutations": [put("k", 1) | {"id": "1"}]},
+        {"mutations": [put("k", 1) | {"id": None}]},
+        {"mutations": [{"op": "put", "key": "k", "value": 1}]},
+        {"mutations": ["put"]},
+        {"mutations": [None]},
     ],
 )
 def test_a_malformed_request_is_refused_whole(client: httpx.Client, change: Json) -> None:
-    """Unknown fields and wrong types are a client's fault; nothing of such a request is done."""
+    """Unknown fields and wrong types are a client's fault; nothing of such a request is done.
+    Of a mutation without an id nobody could be told what became of it."""
     request = {"device": "d1", "mutations": [put("good", 1, 0)], **change}
     if change.get("mutations"):
         request["mutations"] = [put("good", 1, 0), *change["mutations"]]
-    refused(client.post("/v1/sync", json=request), 400, "invalid-request")
+    problem = refused(client.post("/v1/sync", json=request), 400, "invalid-request")
+    if change.get("mutations"):
+        assert problem["path"] == "$.mutations[1]"
     assert documents(client) == {}
 
 
@@ -278,7 +375,10 @@ def test_duplicates_within_one_request(client: httpx.Client) -> None:
 
 
 def test_bases_made_within_the_batch(client: httpx.Client) -> None:
-    """A later mutation of a request may name the version that an earlier one makes."""
+    """A later mutation of a request may name the version that an earlier one makes.
+
+    The last names one from before the delete, which its own device made and so has seen.
+    """
     answer = sync(
         client,
         put("user_stats", {"xp": 1}, 0),
@@ -287,11 +387,11 @@ def test_bases_made_within_the_batch(client: httpx.Client) -> None:
         put("user_stats", {"xp": 7}, 3),
         put("user_stats", {"xp": 9}, 2),
     )
-    assert outcomes(answer) == ["applied", "applied", "applied", "applied", "superseded"]
-    assert [result["version"] for result in answer["results"]] == [1, 2, 3, 4, 4]
-    assert documents(client) == {"user_stats": {"xp": 7}}
+    assert outcomes(answer) == ["applied", "applied", "applied", "applied", "merged"]
+    assert [result["version"] for result in answer["results"]] == [1, 2, 3, 4, 5]
+    assert documents(client) == {"user_stats": {"xp": 9}}
     listed = client.get("/v1/documents/user_stats/revisions").json()["revisions"]
-    assert [entry["version"] for entry in listed] == [4, 3, 2, 1]
+    assert [entry["version"] for entry in listed] == [5, 4, 3, 2, 1]
 
 
 def test_more_revisions_in_one_batch_than_the_ring_holds(

@@ -1,0 +1,440 @@
+"""The server as the design describes it, in memory: what the real one is compared with.
+
+Written from the design and not from the service. It shares `merge_rules` and nothing else.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from merge_rules.canonical import encode
+from merge_rules.documents import shipped_registry
+from merge_rules.refusal import parse_pointer
+from merge_rules.rule import ABSENT, Operation, Rule, State
+from merge_rules.stamp import Stamp, edit_stamp
+from tests.simulation.server import HISTORY, UNAVAILABLE, Crash, Documents, Json, Reply
+
+
+@dataclass(slots=True, frozen=True)
+class Own:
+    """What a device's last accepted write proposed, before it was joined with others."""
+
+    version: int
+    base: int | None
+    proposed: State
+    copy: State
+    """The whole copy of the device; where its base was made up it is more than was proposed."""
+    made_up: bool = False
+
+
+@dataclass(slots=True)
+class Document:
+    """A document at its current version; a tombstone holds the bottom state."""
+
+    rule: Rule
+    version: int = 0
+    seq: int = 0
+    epoch_version: int = 0
+    deleted: bool = True
+    state: State = None
+    kept: dict[int, State] = field(default_factory=dict)
+    began: tuple[str, int | None] = ("", None)
+    """The device that deleted it last, and the base of that."""
+    owns: dict[str, dict[str, Own]] = field(default_factory=dict)
+    """By device, then by mutation. The last one is enough, more do no harm."""
+
+    def value(self) -> bytes:
+        return b"null" if self.deleted else encode(self.rule.value(self.state))
+
+    def fork(self) -> "Document":
+        owns = {device: dict(own) for device, own in self.owns.items()}
+        return replace(self, kept=dict(self.kept), owns=owns)
+
+
+@dataclass(slots=True)
+class Account:
+    """One sequence of changes, and what was accepted from whom."""
+
+    seq: int = 0
+    documents: dict[str, Document] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)
+    sent: dict[str, list[str]] = field(default_factory=dict)
+    """By device, the mutations accepted from it, in order."""
+    accepted: set[str] = field(default_factory=set)
+    """As `seen`, for the harness: no planted bug touches it."""
+
+    def fork(self) -> "Account":
+        documents = {key: document.fork() for key, document in self.documents.items()}
+        sent = {device: list(ids) for device, ids in self.sent.items()}
+        return Account(self.seq, documents, set(self.seen), sent, set(self.accepted))
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What a request has read and decided, until it is committed."""
+
+    request: Json
+    account: Account
+    results: list[Json] = field(default_factory=list)
+    refusal: Reply | None = None
+
+
+class Rejected(Exception):
+    """One mutation is rejected; nothing behind it is."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Model:
+    """All accounts, one era. Bugs to plant override the methods marked with *."""
+
+    locks = True
+    """* Whether a request that writes waits for another one that does."""
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self.clock = clock
+        self.registry = shipped_registry()
+        self.accounts: dict[str, Account] = {}
+        self.era = 0
+        self.backup: dict[str, Account] = {}
+
+    # --- the port ----------------------------------------------------------------------------
+
+    def sync(self, account: str, request: Json, crash: Crash | None = None) -> Reply:
+        refusal = self._check_cursor(account, request)
+        if refusal is not None:
+            return refusal
+        if not request["mutations"]:
+            return self._pull(account, request, [])
+        transaction = self._begin(account, request)
+        if crash == "before":
+            return self._crash_before_commit(account, transaction)
+        if crash != "retried before":
+            self._commit(account, transaction)
+        if crash == "after":
+            return UNAVAILABLE
+        if crash is not None:
+            transaction = self._begin(account, request)
+            self._commit(account, transaction)
+        return self._finish(account, transaction)
+
+    def overlap(self, account: str, first: Json, second: Json) -> tuple[Reply, Reply]:
+        refusal = self._check_cursor(account, first)
+        if refusal is not None or not first["mutations"]:
+            return refusal or self._pull(account, first, []), self.sync(account, second)
+        transaction = self._begin(account, first)
+        if self.locks and second["mutations"]:
+            self._commit(account, transaction)
+            answer = self._finish(account, transaction)
+            return answer, self.sync(account, second)
+        other = self.sync(account, second)
+        self._commit(account, transaction)
+        return self._finish(account, transaction), other
+
+    def documents(self, account: str) -> Documents:
+        found = self._account(account).documents
+        return {key: (one.version, one.value()) for key, one in found.items()}
+
+    def accepted(self, account: str) -> frozenset[str]:
+        return frozenset(self._account(account).accepted)
+
+    def back_up(self) -> None:
+        self.backup = {name: account.fork() for name, account in self.accounts.items()}
+
+    def restore(self) -> None:
+        self.accounts = {name: account.fork() for name, account in self.backup.items()}
+        self.era += 1
+
+    # --- one request -------------------------------------------------------------------------
+
+    def _account(self, name: str) -> Account:
+        return self.accounts.setdefault(name, Account())
+
+    def _check_cursor(self, name: str, request: Json) -> Reply | None:
+        cursor = request["cursor"]
+        if cursor is None:
+            return None
+        era, _, seq = cursor.partition(".")
+        if int(era) == self.era and int(seq) <= self._account(name).seq:
+            return None
+        return Reply(410, {"code": "cursor-expired"})
+
+    def _begin(self, name: str, request: Json) -> Transaction:
+        """Reads and decides; nothing is there for others until `_commit`."""
+        transaction = Transaction(request, self._account(name).fork())
+        account = transaction.account
+        if self.forked(account, request):
+            transaction.refusal = Reply(409, {"code": "device-forked"})
+            return transaction
+        for body in request["mutations"]:
+            transaction.results.append(self._mutate(account, request, body))
+        return transaction
+
+    def _commit(self, name: str, transaction: Transaction) -> None:
+        self.accounts[name] = transaction.account
+
+    def _crash_before_commit(self, name: str, transaction: Transaction) -> Reply:
+        """* Nothing was committed, so nothing was acknowledged."""
+        return UNAVAILABLE
+
+    def _finish(self, name: str, transaction: Transaction) -> Reply:
+        if transaction.refusal is not None:
+            return transaction.refusal
+        return self._pull(name, transaction.request, transaction.results)
+
+    def _pull(self, name: str, request: Json, results: list[Json]) -> Reply:
+        account = self._account(name)
+        after = int((request["cursor"] or "0.0").partition(".")[2])
+        changed = sorted(
+            ((one.seq, key, one) for key, one in account.documents.items() if one.seq > after),
+            key=lambda row: row[0],
+        )
+        sent = changed[: request["limit"]]
+        more = len(sent) < len(changed)
+        told = {(one["key"], one["version"]) for one in results if "version" in one}
+        changes = [
+            {"key": key, "version": one.version, "value": _plain(one), "deleted": one.deleted}
+            for _, key, one in sent
+            if (key, one.version) not in told
+        ]
+        cursor = f"{self.era}.{sent[-1][0] if more else account.seq}"
+        answer = {"cursor": cursor, "results": results, "changes": changes, "more": more}
+        return Reply(200, answer)
+
+    # --- who is it, and what is known --------------------------------------------------------
+
+    def forked(self, account: Account, request: Json) -> bool:
+        """* Whether a store sends something new that does not know all that its device sent."""
+        accepted = account.sent.get(request["device"], [])
+        previous, sent = request["previous"], {body["id"] for body in request["mutations"]}
+        if previous in accepted:
+            accepted = accepted[accepted.index(previous) + 1 :]
+        return not sent.issuperset(accepted) and not account.seen.issuperset(sent)
+
+    def _remember(self, account: Account, identifier: str) -> None:
+        """* Every id of an accepted mutation, for good."""
+        account.seen.add(identifier)
+
+    # --- one mutation ------------------------------------------------------------------------
+
+    def _mutate(self, account: Account, request: Json, body: Json) -> Json:
+        document = account.documents.get(body["key"])
+        if document is not None and body["id"] in account.seen:
+            self._inherit(document, request["device"], body["id"])
+            return _result(body, "duplicate", document)
+        if document is None:
+            rule = self.registry.rule_for(body["key"])
+            document = Document(rule, state=rule.bottom)
+        device: str = request["device"]
+        stamp = edit_stamp(body.get("edited_at"), request["sent_at"], self.clock(), device)
+        before, version = document.value(), document.version
+        try:
+            outcome = self._decide(document, device, body, stamp)
+        except Rejected as rejected:
+            problem = {"code": rejected.code}
+            return {
+                "id": body["id"], "outcome": "rejected", "key": body["key"], "problem": problem
+            }  # fmt: skip
+        account.documents[body["key"]] = document
+        if document.version > version:
+            account.seq += 1
+            document.seq = account.seq
+        account.accepted.add(body["id"])
+        account.sent.setdefault(device, []).append(body["id"])
+        self._remember(account, body["id"])
+        return self._reply(body, outcome, document, before)
+
+    def _inherit(self, document: Document, device: str, identifier: str) -> None:
+        """What a copied store sent under its old device id is its own under the new one too."""
+        for owns in list(document.owns.values()):
+            if identifier in owns:
+                document.owns.setdefault(device, {}).setdefault(identifier, owns[identifier])
+
+    def _reply(self, body: Json, outcome: str, document: Document, before: bytes) -> Json:
+        """* The document as it is after the write."""
+        return _result(body, outcome, document)
+
+    def _decide(self, document: Document, device: str, body: Json, stamp: Stamp) -> str:
+        match body["op"]:
+            case "put":
+                return self._put(document, device, body, stamp)
+            case "patch":
+                return self._patch(document, device, body, stamp)
+            case _:
+                return self._delete(document, device, body)
+
+    def _put(self, document: Document, device: str, body: Json, stamp: Stamp) -> str:
+        rule, value, base = document.rule, body["value"], self._base_of(document, device, body)
+        if document.version == 0:
+            return self._advance(document, device, body, stamp)
+        if base is not None and base < document.epoch_version:
+            return "superseded"
+        since = 0 if base is None or base > document.version else base
+        unknown = since != base
+        if base == document.version or (document.deleted and unknown):
+            return self._advance(document, device, body, stamp)
+        seen = ABSENT if unknown else self._seen(document, device, since)
+        made_up = seen is ABSENT
+        if made_up:
+            seen = self._made_up(document, device, body, base)
+        delta = rule.delta(seen, value, stamp)
+        copy = proposed = rule.join(seen, delta)
+        if made_up:
+            proposed = rule.join(self._own(document, device, since), delta)
+        joined, version = self._join(rule, document.state, copy, delta), document.version
+        proposed = self._proposed(proposed, joined)
+        self._store(document, device, body["id"], joined, Own(0, base, proposed, copy, made_up))
+        return "merged" if document.version > version else "unchanged"
+
+    def _advance(self, document: Document, device: str, body: Json, stamp: Stamp) -> str:
+        """The base was current, or nothing is there."""
+        version = document.version
+        state = document.rule.advance(document.state, body["value"], stamp)
+        if state == document.state and not document.deleted and version:
+            return "unchanged"
+        self._store(document, device, body["id"], state, Own(0, body["base"], state, state))
+        return "applied" if document.version > version else "unchanged"
+
+    def _patch(self, document: Document, device: str, body: Json, stamp: Stamp) -> str:
+        rule, base, seen = document.rule, body.get("base"), ABSENT
+        operations = _operations(body)
+        state, delta = document.state, rule.bottom
+        for operation in operations:
+            change = rule.operate(state, operation, operation.path, stamp)
+            state, delta = rule.apply(state, change), rule.apply(delta, change)
+        if base is not None and base <= document.version:
+            seen = self._seen(document, device, base)
+        known = seen is not ABSENT
+        if known:
+            # The device made them on its copy, where they may have had another result.
+            for operation in operations:
+                seen = rule.apply(seen, rule.operate(seen, operation, operation.path, stamp))
+        else:
+            seen = self._own(document, device, base or 0)
+        own, version = rule.join(seen, delta), document.version
+        kept = base == 0 or base in document.kept
+        self._store(document, device, body["id"], state, Own(0, base if kept else None, own, own))
+        return "applied" if document.version > version else "unchanged"
+
+    def _delete(self, document: Document, device: str, body: Json) -> str:
+        base = self._base_of(document, device, body)
+        if document.version == 0:
+            raise Rejected("document-not-found")
+        if document.deleted or (base is not None and base < document.epoch_version):
+            return "unchanged"
+        outcome = "merged" if base is not None and base < document.version else "applied"
+        document.version += 1
+        document.epoch_version = document.version
+        document.began = (device, base)
+        document.deleted, document.state = True, document.rule.bottom
+        self._keep(document)
+        return outcome
+
+    # --- what a device had seen --------------------------------------------------------------
+
+    def _base_of(self, document: Document, device: str, body: Json) -> int | None:
+        """The base named; a device that deleted the document itself has seen it deleted."""
+        base: int | None = body["base"]
+        if base is None or base >= document.epoch_version:
+            return base
+        began_by, began_on = document.began
+        return document.epoch_version if began_by == device and base >= (began_on or 0) else base
+
+    def _seen(self, document: Document, device: str, base: int) -> State:
+        """* base' = state(base) ⊔ own; ABSENT if neither that nor what was made on it is kept."""
+        state = self._base(document, base)
+        if state is not ABSENT:
+            return document.rule.join(state, self._own(document, device, base))
+        own = self._own_on(document, device, base)
+        return ABSENT if own is None or own.made_up else own.proposed
+
+    def _base(self, document: Document, base: int) -> State:
+        """* The document at an earlier version, ABSENT if that is not kept any more."""
+        return document.rule.bottom if base == 0 else document.kept.get(base, ABSENT)
+
+    def _own(self, document: Document, device: str, base: int) -> State:
+        """* What the device's last writes proposed, as far as they came after the base."""
+        state = document.rule.bottom
+        for own in self._owns(document, device, base):
+            state = document.rule.join(state, own.proposed)
+        return state
+
+    def _owns(self, document: Document, device: str, base: int) -> list[Own]:
+        """Oldest first."""
+        since = max(base, document.epoch_version)
+        owns = document.owns.get(device, {}).values()
+        return sorted((one for one in owns if one.version > since), key=lambda one: one.version)
+
+    def _own_on(self, document: Document, device: str, base: int | None) -> Own | None:
+        """The device's last write, if it was made on this very base."""
+        owns = [] if base is None else self._owns(document, device, base)
+        return owns[-1] if owns and owns[-1].base == base else None
+
+    def _made_up(self, document: Document, device: str, body: Json, base: int | None) -> State:
+        """What the device had seen, from its plain value, where the base is not kept."""
+        rule, own = document.rule, self._own_on(document, device, base)
+        if own is not None:
+            return own.copy
+        if "base_value" in body:
+            return rule.reconstruct(body["base_value"], document.state, device)
+        if rule.needs_base:
+            raise Rejected("base-unknown")
+        unknown = base is None or base > document.version
+        return self._own(document, device, 0 if unknown or base is None else base)
+
+    # --- what is written ---------------------------------------------------------------------
+
+    def _join(self, rule: Rule, state: State, copy: State, delta: State) -> State:
+        """* current ⊔ what the device changed."""
+        return rule.join(state, delta)
+
+    def _proposed(self, proposed: State, joined: State) -> State:
+        """* The own view: what the device proposed, not what became of it."""
+        return proposed
+
+    def _store(
+        self, document: Document, device: str, mutation: str, state: State, own: Own
+    ) -> None:
+        """A new version where the value is a new one; the state grows in any case."""
+        changed = document.deleted or not _same(document, state)
+        document.version += changed
+        document.deleted, document.state = False, state
+        document.owns.setdefault(device, {})[mutation] = replace(own, version=document.version)
+        self._keep(document)
+
+    def _keep(self, document: Document) -> None:
+        document.kept[document.version] = document.state
+        document.kept.pop(document.version - HISTORY, None)
+
+
+def _same(document: Document, state: State) -> bool:
+    return encode(document.rule.value(state)) == document.value()
+
+
+def _plain(document: Document) -> Any:
+    return None if document.deleted else document.rule.value(document.state)
+
+
+def _result(body: Json, outcome: str, document: Document) -> Json:
+    result = {
+        "id": body["id"],
+        "outcome": outcome,
+        "key": body["key"],
+        "version": document.version,
+        "deleted": document.deleted,
+    }
+    value = document.value()
+    if body["op"] != "put" or document.deleted or value != encode(body["value"]):
+        result["value"] = _plain(document)
+    return result
+
+
+def _operations(body: Json) -> list[Operation]:
+    short = [Operation("increment", (name,), by) for name, by in body.get("delta", {}).items()]
+    short += [Operation("set", (name,), value) for name, value in body.get("set", {}).items()]
+    return short + [
+        Operation(one["op"], parse_pointer(one["path"]), one.get("value", ABSENT))
+        for one in body.get("operations", [])
+    ]

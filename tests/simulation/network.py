@@ -1,0 +1,101 @@
+"""The way between a device and the server, and what it does to requests and answers."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tests.simulation.oracle import Book
+from tests.simulation.server import UNAVAILABLE, Crash, Json, Reply, Server
+
+Fault = Literal[
+    "none",
+    "request dropped",
+    "answer dropped",
+    "doubled, first answer",
+    "doubled, second answer",
+    "late",
+    "crash before commit",
+    "crash after commit",
+    "retried before commit",
+    "retried after commit",
+]
+FAULTS: tuple[Fault, ...] = Fault.__args__  # type: ignore[attr-defined]
+
+CRASHES: dict[Fault, Crash] = {
+    "crash before commit": "before",
+    "crash after commit": "after",
+    "retried before commit": "retried before",
+    "retried after commit": "retried after",
+}
+
+
+@dataclass
+class Network:
+    """Carries requests. It overhears every answer, also those that get lost."""
+
+    server: Server
+    books: dict[str, Book]
+    coverage: Counter[str]
+    under_way: list[tuple[str, Json]] = field(default_factory=list)
+    """Requests that arrive at some later time, in any order; nobody waits for the answer."""
+    bodies: dict[str, dict[str, Json]] = field(default_factory=dict)
+    """By account, every mutation that was acknowledged."""
+
+    def send(self, account: str, request: Json, fault: Fault) -> Reply | None:
+        """The answer; None if the device waits in vain."""
+        self.coverage[f"fault: {fault}"] += 1
+        if fault in CRASHES:
+            reply = self._deliver(account, request, CRASHES[fault])
+            return None if reply == UNAVAILABLE else reply
+        match fault:
+            case "request dropped":
+                return None
+            case "late":
+                self.under_way.append((account, request))
+                return None
+            case "doubled, first answer":
+                reply = self._deliver(account, request)
+                self._deliver(account, request)
+                return reply
+            case "doubled, second answer":
+                self._deliver(account, request)
+        reply = self._deliver(account, request)
+        return None if fault == "answer dropped" else reply
+
+    def send_two(self, account: str, first: Json, second: Json) -> tuple[Reply, Reply]:
+        self.coverage["fault: read and commit split"] += 1
+        replies = self.server.overlap(account, first, second)
+        for request, reply in zip((first, second), replies, strict=True):
+            self._overhear(account, request, reply)
+        return replies
+
+    def arrive(self, pick: int) -> None:
+        """A request of the past arrives."""
+        account, request = self.under_way.pop(pick % len(self.under_way))
+        reply = self._deliver(account, request)
+        assert reply.status in (200, 409, 410), reply
+        self.coverage["late arrival"] += 1
+
+    def _deliver(self, account: str, request: Json, crash: Crash | None = None) -> Reply:
+        reply = self.server.sync(account, request, crash)
+        self._overhear(account, request, reply)
+        return reply
+
+    def _overhear(self, account: str, request: Json, reply: Reply) -> None:
+        if reply.status != 200:
+            self.coverage[reply.body["code"]] += 1
+            return
+        for body, result in zip(request["mutations"], reply.body["results"], strict=True):
+            assert result["id"] == body["id"], "results come in the order of the mutations"
+            outcome = result["outcome"]
+            self.coverage[outcome] += 1
+            if outcome == "rejected":
+                self.coverage[result["problem"]["code"]] += 1
+                continue
+            self.bodies.setdefault(account, {})[body["id"]] = body
+            self.books[account].heard(result)
+            base = body.get("base")
+            if base is not None and outcome != "duplicate" and base + 1 < result["version"]:
+                self.coverage["stale commit"] += 1
+            if "base_value" in body and outcome != "duplicate":
+                self.coverage["commit on a forgotten base"] += 1

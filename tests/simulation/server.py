@@ -1,0 +1,53 @@
+"""The port behind which a server stands: the in-memory model, or the real service."""
+
+from typing import Any, Literal, NamedTuple, Protocol
+
+from merge_rules.canonical import encode
+
+Json = dict[str, Any]
+
+HISTORY = 4
+"""Versions that the servers keep of a document: few, so that bases are forgotten often."""
+
+Crash = Literal["before", "after", "retried before", "retried after"]
+"""When the server fails at its commit. It is gone, or (retried) only its connection is cut, and
+it tries the batch again by itself."""
+
+Documents = dict[str, tuple[int, bytes]]
+"""Every document of an account: its version and its canonical bytes; `null` once deleted."""
+
+
+class Reply(NamedTuple):
+    """What comes back over the wire."""
+
+    status: int
+    body: Json
+
+
+UNAVAILABLE = Reply(503, {"code": "database-unavailable"})
+
+
+class Server(Protocol):
+    """What the machine does to a server. All of it is synchronous and deterministic."""
+
+    def sync(self, account: str, request: Json, crash: Crash | None = None) -> Reply:
+        """`POST /v1/sync`. The server may crash at its commit; then it was restarted since."""
+
+    def overlap(self, account: str, first: Json, second: Json) -> tuple[Reply, Reply]:
+        """Two requests at once: the second arrives when the first has read, before it commits."""
+
+    def documents(self, account: str) -> Documents:
+        """The documents as a store that holds nothing pulls them."""
+
+    def accepted(self, account: str) -> frozenset[str]:
+        """The ids of all mutations that are in the documents: harness only."""
+
+    def back_up(self) -> None:
+        """Keeps all that the server holds."""
+
+    def restore(self) -> None:
+        """Goes back to what was backed up, in a new era."""
+
+
+def canonical(value: Any) -> bytes:
+    return encode(value)

@@ -1,0 +1,299 @@
+"""Devices, accounts, a server and the network between them, and the books that are kept."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Literal
+from uuid import UUID
+
+from tests.simulation.device import Pending, Store
+from tests.simulation.network import Fault, Network
+from tests.simulation.oracle import Book, Edit, Path
+from tests.simulation.server import Json, Reply, Server, canonical
+
+ACCOUNTS = ("home", "away")
+MOST_DEVICES = 5
+ROUNDS = 12
+"""Syncs that a device needs at most to be done, once the network is good."""
+
+SEEDS: dict[str, Json] = {
+    key: {"made": 1}
+    for key in ("user_stats", "game_stats", "lesson_progress", "settings", "lesson:1")
+}
+
+
+class SimulatedClock:
+    """The true time, in ms since 1970. It stands still unless it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1_764_000_000_000
+
+    def __call__(self) -> int:
+        return self.now
+
+
+@dataclass
+class Device:
+    """Somebody's hardware: a clock of its own, and the local stores of the accounts it knows."""
+
+    name: str
+    store: Store
+    skew_ms: int = 0
+    closed: dict[str, Store] = field(default_factory=dict)
+    """Stores of accounts that it is not signed in to at the moment."""
+
+    def stores(self) -> list[Store]:
+        return [self.store, *self.closed.values()]
+
+
+@dataclass
+class World:
+    """All there is in one run of the machine."""
+
+    server: Server
+    clock: SimulatedClock
+    coverage: Counter[str]
+    devices: list[Device] = field(default_factory=list)
+    books: dict[str, Book] = field(default_factory=lambda: {name: Book() for name in ACCOUNTS})
+    seeded: bool = False
+    """Whether every document exists in every account from the beginning."""
+    kept: Device | None = None
+    """A backup of a device's local store, not opened yet."""
+    restores: int = 0
+    backup_versions: dict[str, dict[str, dict[str, int]]] | None = None
+
+    def __post_init__(self) -> None:
+        self.network = Network(self.server, self.books, self.coverage)
+        self.ids = count(1)
+        self.stores = count(1)
+
+    def begin(self, skews: list[int], *, seeded: bool) -> None:
+        for number, skew in enumerate(skews):
+            store = Store(self.new_store(), "home")
+            self.devices.append(Device(f"d{number}", store, skew))
+        if seeded:
+            for account in ACCOUNTS:
+                self._seed(account)
+        self.seeded = seeded
+
+    def _seed(self, account: str) -> None:
+        """Somebody made every document before, so that all devices know it once they pull."""
+        seed = Device("seed", Store(self.new_store(), account))
+        for key, value in SEEDS.items():
+            seed.store.put(key, value, self.stamp(seed))
+        for key in ("note", "draft"):
+            self.write(seed, (key,), {"text": "first"})
+        self.sync(seed)
+
+    def new_store(self) -> str:
+        return f"s{next(self.stores)}"
+
+    def stamp(self, device: Device) -> Json:
+        identifier = str(UUID(int=next(self.ids), version=4))
+        return {"id": identifier, "edited_at": self.clock() + device.skew_ms}
+
+    # --- edits -------------------------------------------------------------------------------
+
+    def record(
+        self,
+        device: Device,
+        kind: Literal["count", "reach", "item", "flag", "write"],
+        path: Path,
+        value: Any,
+    ) -> Json:
+        """Enters an edit that is about to be made; what its mutation needs besides content."""
+        stamp, store = self.stamp(device), device.store
+        book, key = self.books[store.account], path[0]
+        base, _ = store.view(key)
+        seen = frozenset(_chain(store.waiting(key), book))
+        if store.era == self.restores:
+            seen |= book.seen_at(key, base)
+        book.edits[stamp["id"]] = Edit(stamp["id"], kind, path, value, seen)
+        return stamp
+
+    def write(self, device: Device, path: Path, value: Any) -> None:
+        """Gives a whole document a value."""
+        device.store.put(path[0], value, self.record(device, "write", path, value))
+
+    # --- the network -------------------------------------------------------------------------
+
+    def sync(
+        self, device: Device, fault: Fault = "none", limit: int = 500, take: int = 500
+    ) -> None:
+        """One round trip; where the server says how to go on, the device does at once."""
+        store = device.store
+        for _ in range(3):
+            request = store.request(self.clock() + device.skew_ms, limit, take)
+            reply = self.network.send(store.account, request, fault)
+            if reply is None:
+                return
+            self.receive(store, request, reply)
+            if reply.status == 200:
+                return
+            fault = "none"
+
+    def receive(self, store: Store, request: Json, reply: Reply, *, latest: bool = True) -> None:
+        complete = store.receive(request, reply, self.new_store)
+        if reply.status == 410:
+            store.era = self.restores
+        if complete and latest:
+            self.check_copies(store)
+
+    def check_copies(self, store: Store) -> None:
+        """Cursors skip nothing: who has pulled to the end holds what the server holds."""
+        held = {key: (one.version, canonical(one.value)) for key, one in store.copies.items()}
+        documents = self.server.documents(store.account)
+        assert held == documents, (
+            f"{store.device} has pulled all, and holds {held}, not {documents}"
+        )
+
+    def sync_two(self, one: Device, other: Device) -> None:
+        """The second request arrives while the first stands between its read and its commit."""
+        first, second = (
+            device.store.request(self.clock() + device.skew_ms, 500, 500) for device in (one, other)
+        )
+        replies = self.network.send_two(one.store.account, first, second)
+        self.receive(one.store, first, replies[0], latest=False)
+        self.receive(other.store, second, replies[1], latest=bool(second["mutations"]))
+
+    # --- stores and accounts -----------------------------------------------------------------
+
+    def copy_store(self, device: Device) -> Device:
+        """A copy of a device's local store, device id and all."""
+        return Device(f"copy of {device.name}", device.store.duplicate(), device.skew_ms)
+
+    def open_copy(self, copied: Device) -> None:
+        self.devices.append(Device(f"d{len(self.devices)}", copied.store, copied.skew_ms))
+
+    def relink(self, device: Device) -> None:
+        """The device signs in to the other account. The store of this one is closed and kept.
+
+        Edits that were never sent go along, as changes to whatever is there, unless others wait
+        there already. Those in doubt stay with the account that may have them, and so do those
+        that a copy of the store holds too: which account they go to would be a race.
+        """
+        old = device.store
+        (account,) = (name for name in ACCOUNTS if name != old.account)
+        new = device.closed.pop(account, None) or Store(
+            self.new_store(), account, era=self.restores
+        )
+        elsewhere = self.server.accepted(old.account).union(
+            *(
+                {one.body["id"] for one in store.outbox}
+                for store in self.all_stores()
+                if store is not old
+            )
+        )
+        moved = [one for one in old.outbox if not one.sent and one.body["id"] not in elsewhere]
+        if not new.outbox and len(moved) == len(old.outbox):
+            old.outbox = []
+            # What goes along knows nothing of what this store wrote here before.
+            new.take_a_new_identity(self.new_store())
+            self._move(moved, old, new)
+        device.closed[old.account], device.store = old, new
+
+    def _move(self, moved: list[Pending], old: Store, new: Store) -> None:
+        here, there = self.books[old.account], self.books[new.account]
+        for pending in moved:
+            pending.forget_base()
+            edit = here.edits.pop(pending.body["id"], None)
+            if edit is not None:
+                edit.seen = frozenset(_chain(new.waiting(edit.path[0]), there))
+                there.edits[edit.id] = edit
+                self.coverage["moved edit"] += 1
+            new.outbox.append(pending)
+
+    def all_stores(self) -> list[Store]:
+        devices = [*self.devices, *([self.kept] if self.kept else [])]
+        return [store for device in devices for store in device.stores()]
+
+    # --- backups of the server ---------------------------------------------------------------
+
+    def back_up(self) -> None:
+        self.server.back_up()
+        self.backup_versions = {
+            name: {key: dict(versions) for key, versions in book.versions.items()}
+            for name, book in self.books.items()
+        }
+
+    def restore(self) -> None:
+        """The server goes back in time. What it had acknowledged since is lost."""
+        assert self.backup_versions is not None
+        self.server.restore()
+        self.restores += 1
+        for name, book in self.books.items():
+            book.versions = {key: dict(v) for key, v in self.backup_versions[name].items()}
+            stores = [store for store in self.all_stores() if store.account == name]
+            waiting = {one.body["id"] for store in stores for one in store.outbox}
+            book.lost |= book.edits.keys() - self.server.accepted(name) - waiting
+            for store in stores:
+                self._lose_what_was_seen(store, book)
+
+    def _lose_what_was_seen(self, store: Store, book: Book) -> None:
+        """Of the edits that wait, only those made on each other are still known to be in order."""
+        if store.cursor is None:
+            store.era = self.restores
+        for number, pending in enumerate(store.outbox):
+            edit = book.edits.get(pending.body["id"])
+            if edit is None:
+                continue
+            same = [one for one in store.outbox[:number] if one.body["key"] == edit.path[0]]
+            edit.seen = frozenset()
+            edit.seen = frozenset(_chain(same, book))
+
+    # --- the end -----------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Everything arrives, everybody pulls, and the books are checked."""
+        if self.kept is not None:
+            self.open_copy(self.kept)
+            self.kept = None
+        while self.network.under_way:
+            self.network.arrive(0)
+        for device in self.devices:
+            for store in list(device.closed.values()):
+                self._settle(Device(device.name, store, device.skew_ms))
+            self._settle(device)
+        for name, book in self.books.items():
+            for store in self.all_stores():
+                if store.account == name:
+                    # Whoever came first has not seen what came after.
+                    self._settle(Device("again", store))
+                    self.check_copies(store)
+            fresh = Device("fresh", Store(self.new_store(), name))
+            self.sync(fresh)
+            values = {key: one.value for key, one in fresh.store.copies.items()}
+            book.check(values, self.server.accepted(name))
+            self._send_everything_again(fresh.store)
+        self.coverage["runs"] += 1
+
+    def _settle(self, device: Device) -> None:
+        for _ in range(ROUNDS):
+            self.sync(device)
+            if not device.store.outbox and device.store.resync is None:
+                return
+        raise AssertionError(f"{device.store.device} cannot get rid of {device.store.outbox}")
+
+    def _send_everything_again(self, store: Store) -> None:
+        """Exactly once: what was acknowledged is known, and changes nothing any more."""
+        accepted = self.server.accepted(store.account)
+        known = self.network.bodies.get(store.account, {})
+        bodies = [body for one, body in known.items() if one in accepted]
+        if not bodies:
+            return
+        request = store.request(self.clock(), 500, 0) | {"mutations": bodies}
+        reply = self.network.send(store.account, request, "none")
+        assert reply is not None
+        outcomes = {result["outcome"] for result in reply.body["results"]}
+        assert outcomes == {"duplicate"}, f"sent again: {outcomes}"
+        assert reply.body["changes"] == [], "nothing was new, and something changed"
+
+
+def _chain(waiting: list[Pending], book: Book) -> set[str]:
+    """The edits that wait for the server, with what they had seen themselves."""
+    chain: set[str] = set()
+    for pending in waiting:
+        edit = book.edits.get(pending.body["id"])
+        if edit is not None:
+            chain |= edit.seen | {edit.id}
+    return chain
