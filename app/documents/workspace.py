@@ -5,7 +5,7 @@ alone.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -69,6 +69,10 @@ class Workspace:
         device, own = self.made.get((account, mutation.id), (None, None))
         if own is None or mutation.device is None or mutation.device == device:
             return
+        if own.proposed.copy is not None:
+            # Made up for the other device: its counts stand for this one's too, and would hide
+            # them. So this one has to say what it had.
+            own = replace(own, base=None, proposed=Proposed(own.proposed.stored))
         id = (account, mutation.key, mutation.device)
         self.owns[id] = sorted([*self.owns.get(id, []), own], key=lambda one: one.version)
         self.proposals[id] = store.Proposal(

@@ -48,7 +48,7 @@ def _vector(scenario: Scenario) -> dict[str, Any]:
             for write, delta, side in zip((scenario.one, scenario.two), deltas, sides, strict=True)
         ],
         "joined": _state(rule, joined),
-        "receipt": explain(rule, *values),
+        "receipt": [_plain(entry) for entry in explain(rule, *values)],
     }
 
 
@@ -81,12 +81,12 @@ def _state(rule: Rule, state: State) -> dict[str, Any]:
     described = {"state": _plain(state), "sidecar": stored.sidecar.hex()}
     if value is ABSENT:
         return described
-    return {"value": value, "bytes": canonical(value).decode(), **described}
+    return {"value": _plain(value), "bytes": canonical(value).decode(), **described}
 
 
 def _plain(state: State) -> Any:
-    """A state as JSON: tuples are arrays."""
-    return json.loads(json.dumps(state))
+    """A state or value as JSON: tuples are arrays, and keys have an order."""
+    return json.loads(json.dumps(state, sort_keys=True))
 
 
 def text() -> str:

@@ -176,7 +176,7 @@ def test_any_key(fuzzed: httpx.Client, key: str) -> None:
         assert answer.status_code in (200, 201), (key, answer.text)
         assert answer.json()["key"] == key
     else:
-        assert answer.status_code in (400, 404), (key, answer.text)
+        assert answer.status_code in (400, 404, 405), (key, answer.text)
 
 
 @given(

@@ -248,9 +248,12 @@ class Model:
 
     def _inherit(self, document: Document, device: str, identifier: str) -> None:
         """What a copied store sent under its old device id is its own under the new one too."""
-        for owns in list(document.owns.values()):
-            if identifier in owns:
-                document.owns.setdefault(device, {}).setdefault(identifier, owns[identifier])
+        for other, owns in list(document.owns.items()):
+            if other != device and identifier in owns:
+                own = owns[identifier]
+                # A copy that was made up for the other device is not what this one had.
+                own = replace(own, base=None) if own.made_up else own
+                document.owns.setdefault(device, {}).setdefault(identifier, own)
 
     def _reply(self, body: Json, outcome: str, document: Document, before: bytes) -> Json:
         """* The document as it is after the write."""

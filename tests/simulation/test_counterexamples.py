@@ -64,6 +64,21 @@ def test_an_edit_on_top_of_what_a_copy_had_sent(client: httpx.Client) -> None:
     assert documents(client) == {"user_stats": {"xp": 2}}
 
 
+def test_counts_on_a_made_up_copy_that_another_device_left(client: httpx.Client) -> None:
+    """Two copies of a store share an edit whose base is forgotten. What one of them had seen was
+    made up for its new device id; the other inherits that with the duplicate, and counts on it
+    as if it had never counted itself, so that its older counts hide the new one."""
+    counts = [patch("user_stats", delta={"xp": 1}) for _ in range(2)]
+    sync(client, *counts, device="d1")
+    forget(client, "user_stats", "hearts")
+    shared = put("user_stats", {"xp": 2, "theme": "a"}, 2, base_value={"xp": 2})
+    sync(client, shared, device="d9")
+    more = put("user_stats", {"xp": 3, "theme": "a"}, 2, base_value={"xp": 2, "theme": "a"})
+    sync(client, shared, more, device="d1")
+    held = documents(client)["user_stats"]
+    assert held == {"xp": 3, "theme": "a", "hearts": HISTORY + 1}
+
+
 @pytest.mark.xfail(reason="a repetition is known by its last mutation alone", strict=True)
 def test_a_copy_is_told_though_the_last_mutation_is_shared(client: httpx.Client) -> None:
     """The original's last mutation is one that the copy holds too, since it was refused at
