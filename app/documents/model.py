@@ -1,7 +1,7 @@
 """What the write path speaks of: documents at a version, mutations, decisions."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 from uuid import UUID
 
 from app.documents.types import Outcome
@@ -109,6 +109,21 @@ class Mutation:
     if_match: int | Literal["*"] | None = None
     if_none_match: bool = False
     receipt: bool = False
+
+
+class Accepted(NamedTuple):
+    """A mutation that was accepted: what it asked for, and which of its device's it was."""
+
+    digest: bytes
+    number: int | None
+    """From 1 on; None where the device does not tell what it knows to be acknowledged."""
+
+
+class DeviceRecord(NamedTuple):
+    """What was accepted from a device: the last mutation, and how many have a number."""
+
+    last: UUID | None = None
+    accepted: int = 0
 
 
 @dataclass(slots=True)

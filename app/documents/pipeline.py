@@ -40,6 +40,9 @@ class Submission:
     mutations: Sequence[Mutation]
     device: str | None = None
     """The device that syncs, where its local store is to be told from a copy of it."""
+    numbered: bool = False
+    """Whether the device says what it knows to be acknowledged, so that its mutations have
+    numbers by which a copy of its store can be told."""
     checks_fork: bool = False
     previous: UUID | None = None
     """The last mutation that the device knows to be acknowledged."""
@@ -154,6 +157,7 @@ class Pipeline:
         decisions: list[Decision] = []
         for index, mutation in enumerate(submission.mutations):
             alone = Submission(submission.account, [mutation], submission.device)
+            alone.numbered = submission.numbered
             if index == 0:
                 alone.after, alone.of_this_era = submission.after, submission.of_this_era
                 alone.checks_fork, alone.previous = submission.checks_fork, submission.previous
@@ -217,7 +221,8 @@ class Pipeline:
         asked = [(one.account, mutation) for one in batch for mutation in one.mutations]
         sent = [*asked, *((one.account, other) for one in batch for other in one.together)]
         ids = [(account, one.id) for account, one in sent if one.id is not None]
-        devices = [(one.account, one.device) for one in batch if one.checks_fork and one.device]
+        ids += [(one.account, one.previous) for one in batch if one.previous is not None]
+        devices = [(one.account, one.device) for one in batch if one.numbered and one.device]
         workspace = Workspace(
             history=self._settings.history,
             now_ms=now_ms,
@@ -305,17 +310,18 @@ class Pipeline:
             if decision.outcome == "duplicate":
                 workspace.inherit(submission.account, mutation)
             elif decision.problem is None:
-                workspace.record(submission.account, mutation, decision)
+                numbered = submission.numbered
+                workspace.record(submission.account, mutation, decision, numbered=numbered)
             decisions.append(decision)
         return decisions
 
     def _decide_one(self, account: str, mutation: Mutation, workspace: Workspace) -> Decision:
         current = workspace.documents.get((account, mutation.key))
         if mutation.id is not None:
-            digest = workspace.seen.get((account, mutation.id))
-            if digest == mutation.digest:
+            accepted = workspace.seen.get((account, mutation.id))
+            if accepted is not None and accepted.digest == mutation.digest:
                 return Decision("duplicate", current)
-            if digest is not None:
+            if accepted is not None:
                 detail = "This id was used for another mutation: give each its own random id."
                 return Decision(None, current, problem=SynclineError(Code.ID_REUSED, detail))
         limit = self._settings.max_documents
@@ -337,17 +343,27 @@ def _needs_own(mutation: Mutation, current: Snapshot) -> bool:
 def _forked(submission: Submission, workspace: Workspace) -> bool:
     """Whether the server has accepted mutations of this device that this store does not know.
 
-    A retry repeats mutations that were accepted already, so it is no fork if the last one is
-    among them, or if nothing in it is new.
+    A retry repeats mutations that were accepted already, so it is no fork if it holds all that
+    were accepted since the one that the store knows, or if nothing in it is new.
     """
     account, device = submission.account, submission.device
-    last = workspace.devices.get((account, device)) if device is not None else None
-    if last is None or last == submission.previous:
+    known = workspace.devices.get((account, device)) if device is not None else None
+    if known is None or known.last is None or known.last == submission.previous:
         return False
-    sent = submission.together or submission.mutations
-    if any(mutation.id == last for mutation in sent):
+    sent = [(account, mutation.id) for mutation in submission.together or submission.mutations]
+    repeated = [workspace.seen[id] for id in sent if id in workspace.seen]
+    if len(repeated) == len(sent):
         return False
-    return any((account, mutation.id) not in workspace.seen for mutation in sent)
+    if (account, known.last) not in sent:
+        return True
+    since: int | None = 0
+    if submission.previous is not None:
+        acknowledged = workspace.seen.get((account, submission.previous))
+        since = None if acknowledged is None else acknowledged.number
+    if since is None:
+        return False
+    numbers = {one.number for one in repeated if one.number is not None and one.number > since}
+    return len(numbers) < known.accepted - since
 
 
 def _fail(batch: Sequence[Submission], error: BaseException) -> None:

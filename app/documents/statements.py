@@ -27,13 +27,13 @@ COUNT_DOCUMENTS = """
 select account, count(*) as documents from documents where account = any($1) group by account
 """
 READ_SEEN = """
-select m.account, m.id, m.digest
+select m.account, m.id, m.digest, m.number
 from unnest($2::text[], $3::uuid[]) w (account, id)
 join mutations m on m.account = w.account and m.id = w.id
 where m.account = any($1)
 """
 READ_DEVICES = """
-select d.account, d.device, d.last_mutation
+select d.account, d.device, d.last_mutation, d.accepted
 from unnest($2::text[], $3::text[]) w (account, device)
 join devices d on d.account = w.account and d.device = w.device
 where d.account = any($1)
@@ -153,22 +153,23 @@ on conflict (account, key, device) do update set
 where p.version <= excluded.version
 """
 WRITE_SEEN = """
-insert into mutations (account, id, key, digest, created_at_ms)
-select h.account, w.id, w.key, w.digest, w.created_at_ms
-from unnest($2::text[], $3::uuid[], $4::text[], $5::bytea[], $6::bigint[])
-     w (account, id, key, digest, created_at_ms)
+insert into mutations (account, id, key, digest, number, created_at_ms)
+select h.account, w.id, w.key, w.digest, w.number, w.created_at_ms
+from unnest($2::text[], $3::uuid[], $4::text[], $5::bytea[], $6::bigint[], $7::bigint[])
+     w (account, id, key, digest, number, created_at_ms)
 join heads h on h.account = w.account
 where h.account = any($1)
 """
 WRITE_DEVICES = """
-insert into devices (account, device, last_mutation, first_seen_ms, last_seen_ms)
-select h.account, w.device, w.last_mutation, w.seen_ms, w.seen_ms
-from unnest($2::text[], $3::text[], $4::uuid[], $5::bigint[])
-     w (account, device, last_mutation, seen_ms)
+insert into devices (account, device, last_mutation, accepted, first_seen_ms, last_seen_ms)
+select h.account, w.device, w.last_mutation, w.accepted, w.seen_ms, w.seen_ms
+from unnest($2::text[], $3::text[], $4::uuid[], $5::bigint[], $6::bigint[])
+     w (account, device, last_mutation, accepted, seen_ms)
 join heads h on h.account = w.account
 where h.account = any($1)
 on conflict (account, device) do update set
     last_mutation = coalesce(excluded.last_mutation, devices.last_mutation),
+    accepted = greatest(excluded.accepted, devices.accepted),
     last_seen_ms = excluded.last_seen_ms
 """
 LIST_DOCUMENTS = """

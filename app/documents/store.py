@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from app.documents import statements as sql
-from app.documents.model import Own, Proposed, Snapshot
+from app.documents.model import Accepted, DeviceRecord, Own, Proposed, Snapshot
 from merge_rules.canonical import encode as encode_json
 from merge_rules.receipt import Receipt
 from merge_rules.state import Stored
@@ -94,18 +94,21 @@ async def count_documents(connection: Any, accounts: Sequence[str]) -> dict[str,
 
 async def read_seen(
     connection: Any, accounts: Sequence[str], ids: Iterable[tuple[str, UUID]]
-) -> dict[tuple[str, UUID], bytes]:
-    """The digests of the mutations that were accepted before."""
+) -> dict[tuple[str, UUID], Accepted]:
+    """The mutations that were accepted before."""
     rows = await connection.fetch(sql.READ_SEEN, accounts, *_columns(ids, 2))
-    return {(row["account"], row["id"]): row["digest"] for row in rows}
+    return {(row["account"], row["id"]): Accepted(row["digest"], row["number"]) for row in rows}
 
 
 async def read_devices(
     connection: Any, accounts: Sequence[str], ids: Iterable[tuple[str, str]]
-) -> dict[tuple[str, str], UUID | None]:
-    """The last mutation accepted from each device."""
+) -> dict[tuple[str, str], DeviceRecord]:
+    """What was accepted from each device."""
     rows = await connection.fetch(sql.READ_DEVICES, accounts, *_columns(ids, 2))
-    return {(row["account"], row["device"]): row["last_mutation"] for row in rows}
+    return {
+        (row["account"], row["device"]): DeviceRecord(row["last_mutation"], row["accepted"])
+        for row in rows
+    }
 
 
 async def read_bases(
@@ -315,16 +318,20 @@ async def write_proposals(connection: Any, proposals: Sequence[Proposal]) -> Non
     )
 
 
-async def write_seen(connection: Any, rows: Sequence[tuple[str, UUID, str, bytes, int]]) -> None:
-    """Accepted mutations: account, id, key, digest, time in ms."""
-    await connection.execute(sql.WRITE_SEEN, sorted({row[0] for row in rows}), *_columns(rows, 5))
+async def write_seen(
+    connection: Any, rows: Sequence[tuple[str, UUID, str, bytes, int | None, int]]
+) -> None:
+    """Accepted mutations: account, id, key, digest, number, time in ms."""
+    accounts = sorted({row[0] for row in rows})
+    await connection.execute(sql.WRITE_SEEN, accounts, *_columns(rows, 6))
 
 
-async def write_devices(connection: Any, rows: Sequence[tuple[str, str, UUID | None, int]]) -> None:
-    """Devices that wrote: account, device, last accepted mutation, time in ms."""
-    await connection.execute(
-        sql.WRITE_DEVICES, sorted({row[0] for row in rows}), *_columns(rows, 4)
-    )
+async def write_devices(
+    connection: Any, rows: Sequence[tuple[str, str, UUID | None, int, int]]
+) -> None:
+    """Devices that wrote: account, device, last accepted mutation, accepted, time in ms."""
+    accounts = sorted({row[0] for row in rows})
+    await connection.execute(sql.WRITE_DEVICES, accounts, *_columns(rows, 5))
 
 
 async def prune(connection: Any, before_ms: int, limit: int) -> int:

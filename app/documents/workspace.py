@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from app.documents import store
-from app.documents.model import Decision, Mutation, Own, Proposed, Snapshot
+from app.documents.model import Accepted, Decision, DeviceRecord, Mutation, Own, Proposed, Snapshot
 from merge_rules.rule import Rule
 
 
@@ -24,8 +24,8 @@ class Workspace:
     heads_at_lock: dict[str, int]
     heads: dict[str, int]
     documents: dict[tuple[str, str], Snapshot]
-    seen: dict[tuple[str, UUID], bytes]
-    devices: dict[tuple[str, str], UUID | None]
+    seen: dict[tuple[str, UUID], Accepted]
+    devices: dict[tuple[str, str], DeviceRecord]
     bases: dict[tuple[str, str, int], Snapshot] = field(default_factory=dict)
     owns: dict[tuple[str, str, str], list[Own]] = field(default_factory=dict)
     """What each device last proposed for a document, in the order of versions."""
@@ -36,13 +36,15 @@ class Workspace:
     versions: list[store.Version] = field(default_factory=list)
     touches: dict[tuple[str, str], store.Touch] = field(default_factory=dict)
     proposals: dict[tuple[str, str, str], store.Proposal] = field(default_factory=dict)
-    new_seen: list[tuple[str, UUID, str, bytes, int]] = field(default_factory=list)
-    new_devices: dict[tuple[str, str], tuple[UUID | None, int]] = field(default_factory=dict)
+    new_seen: list[tuple[str, UUID, str, bytes, int | None, int]] = field(default_factory=list)
+    new_devices: set[tuple[str, str]] = field(default_factory=set)
 
     def past(self, account: str) -> "Past":
         return Past(self, account)
 
-    def record(self, account: str, mutation: Mutation, decision: Decision) -> None:
+    def record(
+        self, account: str, mutation: Mutation, decision: Decision, *, numbered: bool
+    ) -> None:
         """Takes in an accepted mutation, so that the next one sees it."""
         base = self._base(account, mutation, decision.base)
         if decision.change == "version":
@@ -51,13 +53,17 @@ class Workspace:
             self._touch(account, decision)
         if decision.change != "version" and decision.proposed is not None and mutation.device:
             self._add_proposal(account, mutation, decision, base)
-        if mutation.id is not None:
-            self.seen[account, mutation.id] = mutation.digest
-            self.new_seen.append((account, mutation.id, mutation.key, mutation.digest, self.now_ms))
+        number = None
         if mutation.device is not None:
-            last = mutation.id or self.devices.get((account, mutation.device))
-            self.devices[account, mutation.device] = last
-            self.new_devices[account, mutation.device] = (last, self.now_ms)
+            last, accepted = self.devices.get((account, mutation.device), DeviceRecord())
+            if numbered and mutation.id is not None:
+                number = accepted = accepted + 1
+            self.devices[account, mutation.device] = DeviceRecord(mutation.id or last, accepted)
+            self.new_devices.add((account, mutation.device))
+        if mutation.id is not None:
+            seen = Accepted(mutation.digest, number)
+            self.seen[account, mutation.id] = seen
+            self.new_seen.append((account, mutation.id, mutation.key, *seen, self.now_ms))
 
     def inherit(self, account: str, mutation: Mutation) -> None:
         """Takes what a duplicate proposed on another device into the view of this one.
@@ -171,7 +177,7 @@ class Workspace:
         if self.new_seen:
             await store.write_seen(connection, self.new_seen)
         if self.new_devices:
-            rows = [(*device, *last) for device, last in self.new_devices.items()]
+            rows = [(*id, *self.devices[id], self.now_ms) for id in self.new_devices]
             await store.write_devices(connection, rows)
 
     async def _keep_last_proposals(self, connection: Any) -> None:

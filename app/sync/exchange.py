@@ -90,7 +90,7 @@ class Exchange:
                 submission.after = cursor.seq
                 submission.of_this_era = lambda: cursor.era == self._era.newest
             if request.previous is not UNSET and request.device is not None:
-                submission.checks_fork = True
+                submission.checks_fork = submission.numbered = True
                 submission.previous = (
                     None if isinstance(request.previous, UnsetType) else request.previous
                 )

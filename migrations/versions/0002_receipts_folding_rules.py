@@ -1,4 +1,5 @@
-"""Receipts kept with revisions, the version last folded, and the rules ever used."""
+"""Receipts kept with revisions, the version last folded, the rules ever used, and numbers of
+mutations by which a copied store is told from a retry."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,6 +17,10 @@ def upgrade() -> None:
         "documents",
         sa.Column("folded_version", sa.BigInteger(), nullable=False, server_default="0"),
     )
+    op.add_column("mutations", sa.Column("number", sa.BigInteger(), nullable=True))
+    op.add_column(
+        "devices", sa.Column("accepted", sa.BigInteger(), nullable=False, server_default="0")
+    )
     op.create_table(
         "rules",
         sa.Column("pattern", sa.Text(), nullable=False),
@@ -29,6 +34,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("rules")
+    op.drop_column("devices", "accepted")
+    op.drop_column("mutations", "number")
     op.drop_column("documents", "folded_version")
     op.drop_column("proposals", "mutation")
     op.drop_column("revisions", "receipt")

@@ -79,7 +79,6 @@ def test_counts_on_a_made_up_copy_that_another_device_left(client: httpx.Client)
     assert held == {"xp": 3, "theme": "a", "hearts": HISTORY + 1}
 
 
-@pytest.mark.xfail(reason="a repetition is known by its last mutation alone", strict=True)
 def test_a_copy_is_told_though_the_last_mutation_is_shared(client: httpx.Client) -> None:
     """The original's last mutation is one that the copy holds too, since it was refused at
     first; what the original sent before it the copy does not know, and it builds on less."""
