@@ -43,10 +43,10 @@ def own_view_is_merged_state() -> AbstractContextManager[Any]:
     record = Workspace.record
 
     def forget_the_proposal(
-        workspace: Workspace, account: str, mutation: Any, decision: Any
+        workspace: Workspace, account: str, mutation: Any, decision: Any, **more: Any
     ) -> None:
         decision.proposed = None
-        record(workspace, account, mutation, decision)
+        record(workspace, account, mutation, decision, **more)
 
     return patch.object(Workspace, "record", forget_the_proposal)
 
