@@ -6,7 +6,7 @@ from typing import Any
 
 from app.documents import statements as sql
 from app.documents.model import Proposed, Snapshot
-from app.documents.store import DocumentId, own_of_revision, stored_of
+from app.documents.store import DocumentId, own_of_revision, snapshot_of_revision
 from merge_rules.canonical import decode as decode_json
 from merge_rules.receipt import Receipt
 
@@ -57,21 +57,6 @@ async def count_all(connection: Any) -> int:
 async def read_history(connection: Any, account: str, key: str) -> list[Revision]:
     """The kept versions of a document, oldest first."""
     return [
-        Revision(
-            Snapshot(
-                key=key,
-                version=row["version"],
-                epoch=row["epoch"],
-                epoch_version=0,
-                folded_version=0,
-                stored=stored_of(row),
-                rule=row["rule"],
-                device=row["device"],
-                updated_at_ms=row["updated_at_ms"],
-                base=row["base"],
-            ),
-            row["outcome"],
-            own_of_revision(row).proposed,
-        )
+        Revision(snapshot_of_revision(key, row), row["outcome"], own_of_revision(row).proposed)
         for row in await connection.fetch(sql.READ_HISTORY, account, key)
     ]

@@ -260,8 +260,8 @@ class Pipeline:
             earlier = one.revision if one.op == "restore" else one.base
             if earlier is not None and 0 < earlier < current.version:
                 bases.add((account, one.key, earlier))
-                if earlier < current.epoch_version:
-                    bases.add((account, one.key, current.epoch_version))
+            if earlier is not None and earlier < current.epoch_version:
+                bases.add((account, one.key, current.epoch_version))
             if _needs_own(one, current) and one.device is not None:
                 owns.add((account, one.key, one.device))
         if bases:

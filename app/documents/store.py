@@ -120,20 +120,25 @@ async def read_bases(
     """Earlier versions, by account, key and version, as far as they are kept."""
     rows = await connection.fetch(sql.READ_BASES, accounts, *_columns(ids, 3), history)
     return {
-        (row["account"], row["key"], row["version"]): Snapshot(
-            key=row["key"],
-            version=row["version"],
-            epoch=row["epoch"],
-            epoch_version=0,
-            folded_version=0,
-            stored=stored_of(row),
-            rule=row["rule"],
-            device=row["device"],
-            updated_at_ms=row["updated_at_ms"],
-            base=row["base"],
-        )
+        (row["account"], row["key"], row["version"]): snapshot_of_revision(row["key"], row)
         for row in rows
     }
+
+
+def snapshot_of_revision(key: str, row: Any) -> Snapshot:
+    """A kept version; when its epoch began and where it was folded only the document knows."""
+    return Snapshot(
+        key=key,
+        version=row["version"],
+        epoch=row["epoch"],
+        epoch_version=0,
+        folded_version=0,
+        stored=stored_of(row),
+        rule=row["rule"],
+        device=row["device"],
+        updated_at_ms=row["updated_at_ms"],
+        base=row["base"],
+    )
 
 
 async def read_owns(

@@ -237,6 +237,8 @@ class _Search:
             phases=(Phase.generate, Phase.shrink),
             report_multiple_bugs=False,
             print_blob=False,
+            # Health checks judge generators. What is judged here is the rule, and the answer
+            # says how many examples it was judged by.
             suppress_health_check=[*HealthCheck],
         )(test)
         return configured if self.seed is None else seed_with(self.seed)(configured)

@@ -15,6 +15,7 @@ from merge_rules.canonical import parse
 from tests.documents.api import path
 from tests.documents.contract import CheckedService
 
+# Each example is a round trip to a real service, and hostile bodies are meant to be large.
 FUZZ = settings(
     max_examples=150,
     deadline=None,

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from tests.simulation.oracle import Book
 from tests.simulation.server import UNAVAILABLE, Crash, Json, Reply, Server
@@ -19,7 +19,7 @@ Fault = Literal[
     "retried before commit",
     "retried after commit",
 ]
-FAULTS: tuple[Fault, ...] = Fault.__args__  # type: ignore[attr-defined]
+FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 CRASHES: dict[Fault, Crash] = {
     "crash before commit": "before",

@@ -114,6 +114,13 @@ def test_a_device_writes_on_after_its_own_delete(client: httpx.Client) -> None:
     assert client.get("/v1/documents/notes").status_code == 410
 
 
+def test_a_device_makes_a_document_again_that_it_made_and_deleted(client: httpx.Client) -> None:
+    """All offline, so all on base 0, and sent one by one."""
+    for mutation in (put("notes", "a", 0), delete("notes", 0), put("notes", "b", 0)):
+        assert outcomes(sync(client, mutation)) in (["applied"], ["merged"])
+    assert value(client, "notes") == "b"
+
+
 def test_a_device_writes_on_after_its_own_reset(client: httpx.Client) -> None:
     """The same for `reset`, over two requests."""
     sync(client, put("user_stats", {"xp": 5}, 0))
