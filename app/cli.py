@@ -214,6 +214,16 @@ def doctor() -> None:
     sys.exit(0 if all(finding.good for finding in findings) else 1)
 
 
+@main.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def bench(arguments: tuple[str, ...]) -> None:
+    """Measure this machine's figures, against its database's own."""
+    from bench.command import main as measure  # noqa: PLC0415 - nothing else here needs it
+
+    with expected_failures():
+        measure.main(arguments, prog_name="syncline bench")
+
+
 @main.group()
 def rules() -> None:
     """The merge rules of documents."""

@@ -1,1 +1,1 @@
-"""Measures Syncline against the speed of its own database: `python -m bench`."""
+"""Measures Syncline against the speed of its own database: `syncline bench`."""

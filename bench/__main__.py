@@ -1,55 +1,6 @@
-"""`python -m bench`: what Syncline reaches on this machine, against its own database."""
+"""`python -m bench`, the same as `syncline bench`."""
 
-import os
-import sys
-from pathlib import Path
-
-import click
-from rich.console import Console
-
-from bench import report
-from bench.generators import FailedRun, choose
-from bench.run import Options, run
-from bench.workloads import WORKLOADS
-
-
-@click.command(context_settings={"show_default": True})
-@click.option("--seconds", default=10.0, help="Length of a measured round.")
-@click.option("--warm-up", default=2.0, help="Seconds of load before each measured round.")
-@click.option("--rounds", default=3, help="Rounds, of which the median counts.")
-@click.option("--accounts", default=2_000, help="Accounts of each kind.")
-@click.option("--workers", default=1, help="Processes of the service.")
-@click.option("--only", default="", help="Workloads to run, such as W1,R1; empty: all.")
-@click.option("--generator", default="auto", type=click.Choice(["auto", "wrk", "python"]))
-@click.option("--json", "file", type=click.Path(path_type=Path), help="Where to write figures.")
-def main(
-    seconds: float,
-    warm_up: float,
-    rounds: int,
-    accounts: int,
-    workers: int,
-    only: str,
-    generator: str,
-    file: Path | None,
-) -> None:
-    """Measures a fresh service on a fresh, durable PostgreSQL, both removed afterwards."""
-    names = tuple(name for name in only.split(",") if name)
-    unknown = set(names) - {work.name for work in WORKLOADS}
-    if unknown:
-        raise click.BadParameter(f"there is no workload {', '.join(sorted(unknown))}")
-    err = Console(stderr=True)
-    options = Options(seconds, warm_up, rounds, accounts, workers, names)
-    load_1, load_5, _ = os.getloadavg()
-    err.print(f"Load of this machine beforehand: {load_1:.2f} (1 min), {load_5:.2f} (5 min).")
-    try:
-        result = run(options, choose(generator), lambda text: err.print(text, highlight=False))
-    except FailedRun as failure:
-        err.print(f"FAILED, no figures: {failure}", style="bold red", markup=False)
-        sys.exit(1)
-    report.show(result, Console(width=None if sys.stdout.isatty() else 120))
-    if file is not None:
-        file.write_bytes(report.to_json(result))
-
+from bench.command import main
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="python -m bench")

@@ -1,5 +1,6 @@
 """What is installed works without the checkout."""
 
+import json
 import os
 import re
 import signal
@@ -13,8 +14,8 @@ import httpx
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_plain_install_serves_from_any_folder(tmp_path: Path) -> None:
-    """Migrations and all else that the service needs must be in the wheel."""
+def test_a_plain_install_serves_and_measures_from_any_folder(tmp_path: Path) -> None:
+    """Migrations, the benchmark and all else that the commands need must be in the wheel."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("SYNCLINE_", "PYTHON"))}
     environment |= {"HOME": str(tmp_path / "home"), "SYNCLINE_PORT": "0"}
     (tmp_path / "home").mkdir()
@@ -40,6 +41,22 @@ def test_a_plain_install_serves_from_any_folder(tmp_path: Path) -> None:
     assert check.stderr == (
         "syncline: rules are checked with Hypothesis: pip install 'syncline[testing]'\n"
     )
+    quick = ("--seconds", "1", "--warm-up", "0", "--rounds", "1", "--accounts", "20")
+    measured = subprocess.run(
+        [
+            *(tmp_path / "venv/bin/syncline", "bench", *quick),
+            *("--only", "W1", "--generator", "python", "--json", "figures.json"),
+        ],
+        cwd=elsewhere,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert measured.returncode == 0, measured.stderr
+    assert "Requests come from: Python" in measured.stderr
+    assert json.loads((elsewhere / "figures.json").read_bytes())["ratios"]["W1"][0]["value"] > 0
     process = subprocess.Popen(
         [tmp_path / "venv/bin/syncline", "serve"],
         cwd=elsewhere,
