@@ -1,0 +1,37 @@
+"""What a piece of work may cost: every number that the tests of costs hold the service to.
+
+None is a timing, so they hold on any machine. Whoever makes something cheaper lowers the number
+here; whoever has to raise one says why in the commit.
+"""
+
+WRITE_STATEMENTS = 7
+"""Of a batch of writes without ids on current versions, BEGIN and COMMIT included, whatever the
+number of writes: begin, heads, documents; documents, revisions, heads, commit."""
+DEVICE_STATEMENTS = 1
+"""More, where a write names its device: it is remembered."""
+ID_STATEMENTS = 2
+"""More, where writes have ids: those seen are read, the new ones are written."""
+RING_STATEMENTS = 1
+"""More, where a revision leaves the ring: what its device proposed is looked for."""
+MERGE_STATEMENTS = 3
+"""More, where a write merges: its base, and what its device proposed in two tables."""
+
+READ_STATEMENTS = 1
+PULL_STATEMENTS = 1
+"""The head and the documents past the cursor are of one moment."""
+
+STORED_BYTES = 470
+"""Of the example's row in `documents`, whose value has 304 bytes and whose account has 12."""
+SIDECAR_BYTES = 50
+"""Of the example by one device: design §2."""
+WAL_BYTES = 1_800
+"""A write of about 300 bytes, without images of whole pages: a document, its revision, its head,
+its device, and the share of a commit."""
+
+HEAP_ONLY_SHARE = 0.95
+"""Of the updates of a table that every write updates: no index has to be touched."""
+
+SYNC_PEAK_BYTES = 8_000_000
+"""Python's memory while a sync of 500 mutations is handled, at its greatest."""
+KEPT_BLOCKS = 2_000
+"""Blocks of memory that twenty more syncs of 500 known documents may leave behind."""

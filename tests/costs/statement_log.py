@@ -1,0 +1,38 @@
+"""The statements that a service sends, as PostgreSQL itself logs them: no driver can hide one."""
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tests.sync.database import administer, fetch
+
+ENTRY = re.compile(r"\] LOG:  (?:statement|execute [^:]*): (.*)")
+
+
+class StatementLog:
+    """What one database is asked; all sessions that begin after `watch` are seen."""
+
+    def __init__(self, database_url: str) -> None:
+        (row,) = fetch(database_url, "select current_setting('data_directory')")
+        self._file = Path(row[0]).parent / "postgres.log"
+        self._url = database_url
+
+    def watch(self) -> None:
+        name = urlsplit(self._url).path.removeprefix("/")
+        administer(self._url, f"alter database \"{name}\" set log_statement = 'all'")
+
+    @contextmanager
+    def recorded(self) -> Iterator[list[str]]:
+        """Filled, when the block ends, with the first line of each statement sent in it."""
+        statements: list[str] = []
+        start = self._file.stat().st_size
+        yield statements
+        time.sleep(0.05)  # what a session writes to its log may arrive after its answer
+        lines = self._file.read_bytes()[start:].decode(errors="replace").splitlines()
+        for line, following in zip(lines, [*lines[1:], ""], strict=True):
+            found = ENTRY.search(line)
+            if found is not None:
+                statements.append(found[1].strip() or following.strip())

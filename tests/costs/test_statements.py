@@ -1,0 +1,161 @@
+"""How many statements a request costs: batches stay cheap only while nobody adds one a write."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from tests.conftest import Cluster, Service
+from tests.costs import figures
+from tests.costs.statement_log import StatementLog
+from tests.sync.database import fetch
+from tests.sync.wire import Json, sync
+
+StartService = Callable[..., Service]
+HISTORY = 8
+BATCH_SIZES = "select count(*) from documents where account <> 'blocker' group by xmin::text"
+
+
+@pytest.fixture
+def watched(cluster_18: Cluster, start_service: StartService) -> tuple[Service, StatementLog]:
+    """A service with one lane whose statements are logged, and the log."""
+    url = cluster_18.clone()
+    log = StatementLog(url)
+    log.watch()
+    return start_service(url, write_lanes=1, history=HISTORY), log
+
+
+def writes(count: int, number: int, **more: Any) -> list[Json]:
+    """Mutations on the current version of as many documents, without ids."""
+    return [
+        {"op": "put", "key": f"k{index}", "base": number, "value": {"n": number}, **more}
+        for index in range(count)
+    ]
+
+
+def put_all(client: httpx.Client, mutations: list[Json], outcome: str = "applied") -> None:
+    """PUTs that must come to an outcome, one after the other."""
+    for one in mutations:
+        body = {name: one[name] for name in ("base", "value", "device") if name in one}
+        answer = client.put(f"/v1/documents/{one['key']}", json=body)
+        assert answer.json()["outcome"] == outcome, answer.text
+
+
+def listed(statements: list[str]) -> str:
+    return "\n".join(statements)
+
+
+@pytest.mark.parametrize("count", [1, 25, 400])
+def test_a_push_costs_the_same_statements_whatever_its_size(
+    watched: tuple[Service, StatementLog], count: int
+) -> None:
+    """A statement a write would make a sync of 500 as dear as 500 requests."""
+    service, log = watched
+    with service.client() as client:
+        for number in range(2):  # makes the documents, and warms what there is to warm
+            push(client, count, number)
+        with log.recorded() as statements:
+            push(client, count, 2)
+    expected = figures.WRITE_STATEMENTS + figures.DEVICE_STATEMENTS + figures.ID_STATEMENTS
+    assert len(statements) == expected + figures.PULL_STATEMENTS, listed(statements)
+
+
+def push(client: httpx.Client, count: int, number: int) -> None:
+    mutations = writes(count, number)
+    for index, one in enumerate(mutations):
+        one["id"] = f"0199aaaa-{number:04x}-7000-8000-{index:012x}"
+    answer = sync(client, *mutations)
+    assert {result["outcome"] for result in answer["results"]} == {"applied"}
+
+
+@pytest.mark.parametrize("count", [2, 60])
+async def test_a_batch_of_many_accounts_costs_the_same_statements(
+    watched: tuple[Service, StatementLog], count: int
+) -> None:
+    """Under load a batch is of as many accounts as writes: W1 is nothing else.
+
+    An account whose head is held keeps the lane busy, so that the others wait together.
+    """
+    service, log = watched
+    async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
+        for account in ("blocker", *accounts(count)):
+            await write(client, service, account, 0)
+        for number in range(1, 6):
+            with log.recorded() as statements:
+                await one_batch(client, service, count, number)
+            rows = await asyncio.to_thread(fetch, service.database_url, BATCH_SIZES)
+            if [row[0] for row in rows] == [count]:
+                break
+    assert [row[0] for row in rows] == [count], "the writes never came together in one batch"
+    expected = 2 * (figures.WRITE_STATEMENTS + figures.DEVICE_STATEMENTS)
+    assert len(statements) == expected, listed(statements)
+
+
+def accounts(count: int) -> list[str]:
+    return [f"account-{number}" for number in range(count)]
+
+
+async def one_batch(client: httpx.AsyncClient, service: Service, count: int, number: int) -> None:
+    """Two batches: one of the blocker alone, and what came while it waited."""
+    settings = {"log_statement": "none"}
+    blocker = await asyncpg.connect(service.database_url, server_settings=settings)
+    try:
+        async with asyncio.TaskGroup() as group, blocker.transaction():
+            await blocker.execute("select from heads where account = 'blocker' for update")
+            group.create_task(write(client, service, "blocker", number))
+            await asyncio.sleep(0.2)
+            for account in accounts(count):
+                group.create_task(write(client, service, account, number))
+            await asyncio.sleep(0.2 * number)
+    finally:
+        await blocker.close()
+
+
+async def write(client: httpx.AsyncClient, service: Service, account: str, number: int) -> None:
+    body = {"base": number, "device": "d1", "value": {"n": number}}
+    headers = {"Authorization": f"Bearer {service.token(account)}"}
+    answer = await client.put("/v1/documents/k", json=body, headers=headers)
+    assert answer.json().get("outcome") == "applied", answer.text
+
+
+def test_a_single_write_costs_no_more_than_its_kind(
+    watched: tuple[Service, StatementLog],
+) -> None:
+    """What only some writes need must not be asked for all of them."""
+    service, log = watched
+    with service.client() as client:
+        put_all(client, [one for number in range(2) for one in writes(1, number)])
+        with log.recorded() as plain:
+            put_all(client, writes(1, 2))
+        with log.recorded() as merge:
+            put_all(client, [{"key": "k0", "base": 2, "value": {"n": 5}, "device": "d2"}], "merged")
+        put_all(client, [one for number in range(4, HISTORY + 2) for one in writes(1, number)])
+        with log.recorded() as ring:
+            put_all(client, writes(1, HISTORY + 2))
+    assert len(plain) == figures.WRITE_STATEMENTS, listed(plain)
+    assert len(ring) == figures.WRITE_STATEMENTS + figures.RING_STATEMENTS, listed(ring)
+    merging = figures.WRITE_STATEMENTS + figures.DEVICE_STATEMENTS + figures.MERGE_STATEMENTS
+    assert len(merge) == merging, listed(merge)
+
+
+def test_a_read_and_a_pull_cost_one_statement(watched: tuple[Service, StatementLog]) -> None:
+    """Most requests change nothing, so a second question would be half of all questions."""
+    service, log = watched
+    with service.client() as client:
+        put_all(client, writes(5, 0))
+        cursor = sync(client)["cursor"]
+        put_all(client, writes(3, 1))
+        later = sync(client, cursor=cursor)
+        assert len(later["changes"]) == 3
+        with log.recorded() as read:
+            assert client.get("/v1/documents/k1").json()["version"] == 2
+        with log.recorded() as three:
+            assert len(sync(client, cursor=cursor)["changes"]) == 3
+        with log.recorded() as nothing:
+            assert sync(client, cursor=later["cursor"])["changes"] == []
+    assert len(read) == figures.READ_STATEMENTS, listed(read)
+    assert len(three) == figures.PULL_STATEMENTS, listed(three)
+    assert len(nothing) == figures.PULL_STATEMENTS, listed(nothing)
