@@ -3,13 +3,22 @@
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Self
 
 import click
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
-from bench import report
+from bench import growth_report, report
 from bench.generators import FailedRun, Generator, choose
+from bench.growth import SIZES, GrowthOptions, grow
 from bench.run import Options, run
 from bench.workloads import WORKLOADS
 
@@ -80,3 +89,99 @@ def chosen(name: str) -> Generator:
 def fail(failure: FailedRun) -> NoReturn:
     err.print(f"FAILED, no figures: {failure}", style="bold red", markup=False)
     sys.exit(1)
+
+
+@main.command()
+@click.option(
+    "--sizes",
+    default=",".join(map(str, SIZES)),
+    help="Numbers of documents, ascending, each a multiple of 25.",
+)
+@click.option("--seconds", default=10.0, help="Length of a measured round.")
+@click.option("--warm-up", default=3.0, help="Seconds of load before each measured round.")
+@click.option("--rounds", default=3, help="Rounds at each size, of which the median counts.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Where the database goes meanwhile; default: where temporary files go.",
+)
+@click.option("--set", "pairs", multiple=True, help="A setting of the service: SYNCLINE_X=value.")
+@click.option("--generator", default="auto", type=click.Choice(["auto", "wrk", "python"]))
+@click.option("--json", "file", type=click.Path(path_type=Path), help="Where to write figures.")
+@click.option("--svg", type=click.Path(path_type=Path), help="Where to draw the costs.")
+def growth(
+    sizes: str,
+    seconds: float,
+    warm_up: float,
+    rounds: int,
+    folder: Path | None,
+    pairs: tuple[str, ...],
+    generator: str,
+    file: Path | None,
+    svg: Path | None,
+) -> None:
+    """Measures what a request costs as the documents grow, by default to ten million.
+
+    The database is temporary: about 2.4 kB of disk for each document of the largest size.
+    """
+    place = None if folder is None else str(folder.absolute())
+    settings = dict(pair.partition("=")[::2] for pair in pairs)
+    options = GrowthOptions(_sizes(sizes), seconds, warm_up, rounds, place, settings)
+    say_load()
+    try:
+        with _Bar() as bar:
+            result = grow(options, chosen(generator), bar)
+    except FailedRun as failure:
+        fail(failure)
+    growth_report.show(result, Console(width=None if sys.stdout.isatty() else 120))
+    if file is not None:
+        file.write_bytes(growth_report.to_json(result))
+    if svg is not None:
+        svg.write_text(growth_report.to_svg(result))
+
+
+class _Bar:
+    """Sentences, and a bar while tables are filled."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            console=err,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def say(self, text: str) -> None:
+        say(text)
+
+    def begin(self, total: int) -> None:
+        self._task = self._progress.add_task("filling", total=total)
+
+    def advance(self, stage: str, accounts: int) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, description=stage, advance=accounts)
+
+    def end(self) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise click.BadParameter("sizes are whole numbers, such as 10000,100000") from error
+    if list(sizes) != sorted(set(sizes)) or any(size < 1 or size % 25 for size in sizes):
+        raise click.BadParameter("sizes ascend, and each is a multiple of 25")
+    return sizes

@@ -15,8 +15,8 @@ PROCESSORS = os.cpu_count() or 1
 _SETTLED_S = 0.25
 
 COUNTERS = """
-select pg_current_wal_lsn() - '0/0'::pg_lsn, xact_commit from pg_stat_database
-where datname = current_database()
+select pg_current_wal_lsn() - '0/0'::pg_lsn, xact_commit, (select wal_fpi from pg_stat_wal)
+from pg_stat_database where datname = current_database()
 """
 UPDATES = """
 select relname, n_tup_upd, n_tup_hot_upd from pg_stat_user_tables
@@ -45,6 +45,8 @@ class Moment(msgspec.Struct):
     wal_bytes: int
     commits: int
     """Transactions, those of a single statement included; told up to a second late."""
+    page_images: int
+    """Whole pages in the WAL: each page that is changed for the first time since a checkpoint."""
     updates: dict[str, tuple[int, int]]
     """By table: all updates, and those that were heap-only."""
 
@@ -70,9 +72,10 @@ def moment(url: str, server: int, postgres: int) -> Moment:
         machine_s=_machine_s(),
         wal_bytes=0,
         commits=0,
+        page_images=0,
         updates={},
     )
-    wal_bytes, taken.commits = query(url, COUNTERS)[0]
+    wal_bytes, taken.commits, taken.page_images = query(url, COUNTERS)[0]
     taken.wal_bytes = int(wal_bytes)
     taken.updates = {row[0]: (row[1], row[2]) for row in query(url, UPDATES)}
     return taken

@@ -52,6 +52,8 @@ class Measured(msgspec.Struct):
     others_share: float
     """Processor time that everything else took, as a share of the whole machine."""
     wal_bytes: float | None
+    page_images: float | None
+    """Whole pages in the WAL for each document written."""
     commits: float
     """Transactions a request: below 1 where writes are committed together."""
     hot: dict[str, float]
@@ -161,7 +163,7 @@ def _measure(bench: Bench, work: Workload, reference_per_s: float) -> Measured:
     _refuse_errors(bench, load)
     writes = meters.settled_writes(url, work.prefix) - writes
     found = _check_outcomes(url, work, load, writes, began_ms)
-    return _measured(work, load, before, after, reference_per_s, found)
+    return measured(work, load, before, after, reference_per_s, found)
 
 
 def prepare_load(bench: Bench, work: Workload) -> Plan:
@@ -194,7 +196,7 @@ def _check_outcomes(
     return found
 
 
-def _measured(
+def measured(
     work: Workload,
     load: Load,
     before: meters.Moment,
@@ -215,6 +217,9 @@ def _measured(
         generator_ms=load.processor_s / load.requests * 1000,
         others_share=others_s / (meters.PROCESSORS * (after.at_s - before.at_s)),
         wal_bytes=(after.wal_bytes - before.wal_bytes) / documents if work.outcome else None,
+        page_images=(
+            (after.page_images - before.page_images) / documents if work.outcome else None
+        ),
         commits=(after.commits - before.commits) / load.requests,
         hot=_hot(before, after) if work.outcome else {},
         outcomes=found,

@@ -5,11 +5,12 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
 import httpx
 
@@ -23,6 +24,7 @@ DATABASE_OPTIONS = {"shared_buffers": "512MB", "fsync": "on", "synchronous_commi
 START_S = 60.0
 STOP_S = 40.0
 TOKEN_TTL_S = 4 * 3_600
+_NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -47,26 +49,42 @@ class Service:
 
 
 @contextmanager
-def fresh_database() -> Iterator[Database]:
-    """A durable embedded PostgreSQL in a temporary folder."""
-    with TemporaryDirectory(prefix="syncline-bench-", ignore_cleanup_errors=True) as folder:
+def fresh_folder(parent: Path | None = None) -> Iterator[Path]:
+    """A temporary folder for a database, by default where temporary files go."""
+    with TemporaryDirectory(
+        prefix="syncline-bench-", dir=parent, ignore_cleanup_errors=True
+    ) as folder:
         Path(folder).chmod(0o755)  # PostgreSQL runs as another user than root
-        with embedded.start(
-            Path(folder), options=DATABASE_OPTIONS, report=lambda _: None
-        ) as running:
-            (row,) = query(running.url, "select current_setting('data_directory')")
-            yield Database(running.url, int(Path(row[0], "postmaster.pid").read_text().split()[0]))
+        yield Path(folder)
 
 
 @contextmanager
-def fresh_service(database: Database, workers: int) -> Iterator[Service]:
-    """`syncline serve` on the database, as an operator starts it."""
+def fresh_database() -> Iterator[Database]:
+    """A durable embedded PostgreSQL in a temporary folder."""
+    with fresh_folder() as folder, database_in(folder, DATABASE_OPTIONS) as database:
+        yield database
+
+
+@contextmanager
+def database_in(folder: Path, options: Mapping[str, str]) -> Iterator[Database]:
+    """The embedded PostgreSQL of a folder, with what an earlier one left there."""
+    with embedded.start(folder, options=options, report=lambda _: None) as running:
+        (row,) = query(running.url, "select current_setting('data_directory')")
+        yield Database(running.url, int(Path(row[0], "postmaster.pid").read_text().split()[0]))
+
+
+@contextmanager
+def fresh_service(
+    database: Database, workers: int, settings: Mapping[str, str] = _NO_SETTINGS
+) -> Iterator[Service]:
+    """`syncline serve` on the database, as an operator starts it; `settings` by their variables."""
     secret = secrets.token_hex(32)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SYNCLINE_")} | {
         "SYNCLINE_DATABASE_URL": database.url,
         "SYNCLINE_JWT_SECRET": secret,
         "SYNCLINE_PORT": "0",
         "SYNCLINE_WORKERS": str(workers),
+        **settings,
     }
     command = (sys.executable, "-m", "app.cli")
     subprocess.run([*command, "migrate"], env=environment, check=True, capture_output=True)

@@ -45,6 +45,10 @@ _LESSON = (
 )
 VALUES = (_STATS, _PROGRESS, _SETTINGS)
 
+GROWTH_KEYS = (*KEYS, *LESSON_KEYS[: LESSONS - len(KEYS)])
+"""The documents of an account where growth is measured: 25."""
+GROWTH_VALUES = (*VALUES, *(_LESSON for _ in GROWTH_KEYS[len(KEYS) :]))
+
 
 @dataclass(frozen=True)
 class Workload:
