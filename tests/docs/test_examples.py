@@ -119,6 +119,17 @@ def test_doctests_of_the_package_run() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_plan_for_growth_adds_up() -> None:
+    """Who changes a measured figure there must not leave old results beside it."""
+    page = (ROOT / "docs/explanation/growing.md").read_text()
+    found = re.search(r"```python\n(.*?)```\n```text\n(.*?)```", page, re.DOTALL)
+    assert found is not None
+    done = subprocess.run(
+        [sys.executable, "-c", found[1]], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == (found[2], "")
+
+
 PAGES = [*sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("*.md"))]
 
 
