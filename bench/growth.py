@@ -35,6 +35,7 @@ DRAWN_ACCOUNTS = 9_000
 """At most: their tokens fit the service's cache, so verifying them costs the same at all sizes."""
 DRAWN_DOCUMENTS = 100_000
 CHANGES = 3
+START_WORK_S = 120.0
 _SEED = 20261121
 
 HELD = "select account, key, version from documents where account = any($1)"
@@ -46,6 +47,10 @@ where account = any($1) group by account
 OUTCOMES = """
 select outcome, count(*) from revisions
 where account = any($1) and updated_at_ms >= $2 group by outcome
+"""
+BUSY = """
+select count(*) from pg_stat_activity
+where datname = current_database() and application_name = 'syncline' and state <> 'idle'
 """
 ERA = "select era from eras order by began_at_ms desc, era desc limit 1"
 
@@ -168,6 +173,7 @@ def _measure_size(
     with fresh_service(database, 1, options.settings) as service:
         tokens = {name: service.token(name) for name in map(fill.account_name, numbers)}
         drawn = _Drawn(database, service, generator, tokens)
+        _await_rest(database)
         memory_before = meters.memory_bytes(service.process)
         rounds: dict[str, list[Measured]] = {work.name: [] for work in WORKS}
         for number in range(options.rounds):
@@ -176,6 +182,15 @@ def _measure_size(
                 rounds[work.name].append(_measure(drawn, work, options))
         memory = meters.memory_bytes(service.process)
     return Step(documents, accounts, len(tokens), 0.0, sizes, rounds, memory_before, memory)
+
+
+def _await_rest(database: Database) -> None:
+    """Waits until the service has done what it does at its start: it walks over all documents."""
+    still, deadline = 0, time.monotonic() + START_WORK_S
+    while still < 8 and time.monotonic() < deadline:
+        busy = meters.query(database.url, BUSY)[0][0]
+        still = 0 if busy else still + 1
+        time.sleep(0.25)
 
 
 def _measure(drawn: _Drawn, work: Workload, options: GrowthOptions) -> Measured:
