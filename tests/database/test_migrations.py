@@ -27,8 +27,9 @@ from pg_constraint where connamespace = 'public'::regnamespace
   and conrelid::regclass::text <> 'alembic_version' order by 1, 2
 """
 TABLES = """
-select c.relname, c.reloptions, obj_description(c.oid) as comment
-from pg_class c where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace
+select c.relname, c.reloptions, obj_description(c.oid) as comment, toast.reloptions
+from pg_class c left join pg_class toast on toast.oid = c.reltoastrelid
+where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace
   and c.relname <> 'alembic_version' order by 1
 """
 COLUMNS = """
@@ -117,6 +118,7 @@ async def test_the_catalogs_are_equal(url: str) -> None:
         assert _unordered(migrated[name], name) == _unordered(declared[name], name)
     tables = {row[0]: row for row in migrated["tables"]}
     assert tables["heads"][1] == ["fillfactor=50"]
+    assert tables["documents"][3] == ["autovacuum_vacuum_scale_factor=0.05"]
     assert all(row[2] for row in tables.values()), "every table says what it is for"
 
 
