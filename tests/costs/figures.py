@@ -4,18 +4,20 @@ None is a timing, so they hold on any machine. Whoever makes something cheaper l
 here; whoever has to raise one says why in the commit.
 """
 
-WRITE_STATEMENTS = 7
-"""Of a batch of writes without ids on current versions, BEGIN and COMMIT included, whatever the
-number of writes: begin, heads, documents; documents, revisions, heads, commit."""
-DEVICE_STATEMENTS = 1
-"""More, where a write names its device: it is remembered."""
-ID_STATEMENTS = 2
-"""More, where writes have ids: those seen are read, the new ones are written."""
-RING_STATEMENTS = 1
-"""More, where a revision leaves the ring: what its device proposed is looked for."""
-MERGE_STATEMENTS = 3
-"""More, where a write merges: its base, and what its device proposed in two tables."""
+# Statements, BEGIN and COMMIT included, where the process wrote these documents before (warm) or
+# another did (cold). The number of writes does not matter.
 
+PUSH_STATEMENTS = COLD_PUSH_STATEMENTS = 11
+"""A sync with mutations on current versions, and its pull: begin, heads, documents, seen ids;
+documents, revisions, heads, new ids, device, commit; changes."""
+BATCH_STATEMENTS = COLD_BATCH_STATEMENTS = 8
+"""Writes of a device without ids, each of another account."""
+WRITE_STATEMENTS = 7
+"""One write that names neither a device nor an id."""
+RING_STATEMENTS = 8
+"""The same where a revision leaves the ring: what its device proposed is looked for."""
+MERGE_STATEMENTS = 11
+"""A write of a device that merges: its base, and what its device proposed in two tables."""
 READ_STATEMENTS = 1
 PULL_STATEMENTS = 1
 """The head and the documents past the cursor are of one moment."""

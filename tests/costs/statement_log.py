@@ -7,9 +7,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from app.database import era
 from tests.sync.database import administer, fetch
 
 ENTRY = re.compile(r"\] LOG:  (?:statement|execute [^:]*): (.*)")
+
+
+def first_line(sql: str) -> str:
+    return sql.strip().partition("\n")[0].strip()
+
+
+SET_UP = {first_line(sql) for sql in (era.PRESENT, era.DATABASE, era.CLUSTER, era.NEWEST)}
+"""What each new connection asks once: not the cost of a request."""
+DRIVER = ("SELECT", "WITH RECURSIVE")
+"""How the questions begin that asyncpg itself asks about types, also once a connection; ours are
+not in capitals."""
 
 
 class StatementLog:
@@ -35,4 +47,6 @@ class StatementLog:
         for line, following in zip(lines, [*lines[1:], ""], strict=True):
             found = ENTRY.search(line)
             if found is not None:
-                statements.append(found[1].strip() or following.strip())
+                text = found[1].strip() or following.strip()
+                if text not in SET_UP and not text.startswith(DRIVER):
+                    statements.append(text)
