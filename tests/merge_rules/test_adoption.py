@@ -131,6 +131,8 @@ def test_epochs_and_samples_are_carried_over() -> None:
     """A rule that can be reset stays reset; a longer or shorter average keeps its samples."""
     assert adopt_state(resettable(counter), (3, {"a": (1, 5)}), resettable(maximum), AT) == (3, 5)
     assert adopt_state(counter, {"a": (1, 5)}, resettable(counter), AT) == (0, {"a": (1, 5)})
+    assert adopt_state(counter, {"a": (1, 5)}, resettable(last_write_wins), AT) == (0, (AT, 5))
+    assert adopt_state(resettable(counter), (3, {"a": (1, 5)}), last_write_wins, AT) == (AT, 5)
     assert adopt_state(resettable(counter), (3, {"a": (1, 5)}), counter, AT) == {"a": (1, 5)}
     kept = [((1, 0, "a"), 1), ((2, 0, "a"), 2), ((3, 0, "a"), 3)]
     assert adopt_state(samples(3, 0.5), kept, samples(2, 0.3), AT) == kept[1:]

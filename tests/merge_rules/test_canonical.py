@@ -381,8 +381,9 @@ def test_32_levels_are_the_limit(opening: bytes, closing: bytes) -> None:
     check(value)
     deeper = b"[" + fits + b"]"
     assert "deeper than 32" in refusal(deeper).reason
-    with pytest.raises(NotCanonical):
+    with pytest.raises(NotCanonical) as caught:
         check([value])
+    assert caught.value.path == ()
 
 
 @pytest.mark.parametrize("inside", [b"[]", b"{}"])

@@ -45,3 +45,10 @@ def test_every_rule_keeps_the_laws(name: str) -> None:
     count = 6 if FOR_MUTANTS else 10 if name in SHIPPED else 25
     found = check_laws(ALL[name], count, seed=seed)
     assert found, f"with seed {seed}: {found}"
+
+
+def test_at_one_stamp_a_value_beats_its_removal() -> None:
+    """Nobody can say which came first, so what a user may still need is kept."""
+    removed, written = ((5, 0, "a"),), ((5, 0, "a"), 1)
+    assert last_write_wins.join(removed, written) == written
+    assert last_write_wins.join(written, removed) == written

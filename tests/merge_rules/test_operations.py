@@ -224,6 +224,8 @@ def test_no_operation_goes_below_a_value_that_is_merged_whole(name: str) -> None
         (record({}), {"a": 5}, "minimum", "/a", 7, {"a": 5}),
         (record({}), {}, "minimum", "/a", 7, {"a": 7}),
         (record({}), {"a": 1.5}, "increment", "/a", -1.5, {"a": 0.0}),
+        (record({}), {"a": {}}, "increment", "/a/b", 2, {"a": {"b": 2}}),
+        (record({}), {"a": {}}, "add", "/a/b/c", 2, {"a": {"b": {"c": [2]}}}),
         (record({}), {}, "increment", "/a", -0.0, {"a": 0.0}),
         (record({}), {"a": 0.5}, "increment", "/a", 0.5, {"a": 1.0}),
         (record({}), {"a": MAX_INTEGER - 1}, "increment", "/a", 1, {"a": MAX_INTEGER}),
@@ -488,8 +490,20 @@ def test_regression_a_path_of_thousands_of_tokens() -> None:
     for rule in (last_write_wins, strict, record({}), map_of(last_write_wins)):
         for op in ("set", "unset", "increment", "add"):
             operation = Operation(op, ("a",) * 5000, 1)
-            with pytest.raises(OperationRefused, match="32 levels"):
+            with pytest.raises(OperationRefused, match="32 levels") as caught:
                 rule.operate(rule.bottom, operation, operation.path, STAMP)
+            assert caught.value.path == ()
+
+
+def test_a_path_may_use_every_level() -> None:
+    """The last of 32 levels holds a value like any other."""
+    for op in ("set", "increment"):
+        operation = Operation(op, ("a",) * MAX_DEPTH, 1)
+        state = record({}).operate({}, operation, operation.path, STAMP)
+        assert depth(encode(record({}).value(state))) == MAX_DEPTH
+        deeper = operation._replace(path=("a",) * (MAX_DEPTH + 1))
+        with pytest.raises((OperationRefused, NotCanonical)):
+            record({}).operate({}, deeper, deeper.path, STAMP)
 
 
 @pytest.mark.parametrize(
@@ -511,8 +525,9 @@ def test_regression_an_operand_could_pass_the_depth_limit(
     value = after(rule, rule.bottom, op, "/a", operand)
     assert depth(encode(value)) == MAX_DEPTH
     check(value)
-    with pytest.raises(NotCanonical, match="deeper"):
+    with pytest.raises(NotCanonical, match="deeper") as caught:
         after(rule, rule.bottom, op, "/a", [operand])
+    assert caught.value.path == ()
 
 
 def test_the_refusal_of_an_operation_names_it_and_the_rule() -> None:
