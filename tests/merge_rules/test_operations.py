@@ -340,8 +340,12 @@ def test_an_operation_under_a_key_goes_on_from_its_state() -> None:
     assert delta == {"k": (3, {"a": (5, 11)})}
 
 
-def test_the_refusal_of_an_increment_names_its_path() -> None:
+def test_the_refusal_of_a_number_names_its_path() -> None:
     """Of many operations in one request the client's author has to find the one."""
+    operation = Operation("set", ("n",), "x")
+    with pytest.raises(WrongType) as wrong:
+        record({"n": maximum}).operate({}, operation, ("n",), STAMP)
+    assert wrong.value.path == ("n",)
     rule = record({"n": counter})
     for amount, device in (("x", "a"), (1, ""), (MAX_INTEGER, "a")):
         operation = Operation("increment", ("n",), amount)
@@ -533,5 +537,6 @@ def test_regression_an_operand_could_pass_the_depth_limit(
 def test_the_refusal_of_an_operation_names_it_and_the_rule() -> None:
     """`maximum` below a maximum was refused in the name of `set`."""
     operation = Operation("maximum", ("k", "deeper"), 1)
-    with pytest.raises(OperationRefused, match="at /k/deeper: `maximum` does not apply to maximum"):
+    with pytest.raises(OperationRefused) as caught:
         map_of(maximum).operate({}, operation, operation.path, STAMP)
+    assert str(caught.value) == "at /k/deeper: `maximum` does not apply to maximum"
