@@ -1,8 +1,9 @@
 """The rules that these tests go through, and plain JSON of any kind."""
 
+import os
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -24,6 +25,9 @@ from merge_rules.canonical import MAX_INTEGER
 from merge_rules.documents import GAME_STATS, LESSON, LESSON_PROGRESS, SETTINGS, USER_STATS
 from merge_rules.verification.examples import NUMBERS
 
+FOR_MUTANTS = os.environ.get("MERGE_RULES_BUDGET") == "mutation"
+"""Thousands of mutants go through these tests: each meets few examples, and always the same."""
+
 
 def examples(count: int, name: str = "") -> settings:
     """Settings for a property; a slow machine is not a failure.
@@ -31,11 +35,18 @@ def examples(count: int, name: str = "") -> settings:
     `name` is the rule's: the shipped documents are records like the others, whose parts have
     been through the laws, so a third of the examples is enough to find a slip in wiring.
     """
-    return settings(
-        max_examples=count // 3 if name in SHIPPED else count,
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-    )
+    count = count // 3 if name in SHIPPED else count
+    allowed = [HealthCheck.too_slow, HealthCheck.filter_too_much]
+    if FOR_MUTANTS:
+        return settings(
+            max_examples=max(count // 4, 5),
+            deadline=None,
+            derandomize=True,
+            database=None,
+            phases=(Phase.explicit, Phase.generate),
+            suppress_health_check=allowed,
+        )
+    return settings(max_examples=count, deadline=None, suppress_health_check=allowed)
 
 
 # Plain JSON -------------------------------------------------------------------------------

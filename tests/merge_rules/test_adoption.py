@@ -54,6 +54,7 @@ def test_every_rule_is_made_again_from_its_own_words(name: str) -> None:
 OTHER_WORDS = [
     *("", "maximum()", "exec('x')", "counter.join", "__import__", "record(1)", "map_of(gone)"),
     *("best(n)", "record({'a': 5}, counter)", "samples(0, 2)", "(" * 500, "map_of(strict)", "é("),
+    *("5", "{'a': counter}", "record({})", "map_of( counter )", "record({**counter}, flag)"),
 ]
 
 
@@ -121,10 +122,17 @@ def test_fields_that_stay_keep_their_stamps() -> None:
     assert back["n"] == (AT, 5)
 
 
+def test_an_imported_count_of_zero_is_no_count() -> None:
+    """It would be stored for every field that an app fills with zeros."""
+    assert counter.adopt(0, AT) == counter.bottom
+
+
 def test_epochs_and_samples_are_carried_over() -> None:
     """A rule that can be reset stays reset; a longer or shorter average keeps its samples."""
     assert adopt_state(resettable(counter), (3, {"a": (1, 5)}), resettable(maximum), AT) == (3, 5)
     assert adopt_state(counter, {"a": (1, 5)}, resettable(counter), AT) == (0, {"a": (1, 5)})
+    assert adopt_state(counter, {"a": (1, 5)}, resettable(last_write_wins), AT) == (0, (AT, 5))
+    assert adopt_state(resettable(counter), (3, {"a": (1, 5)}), last_write_wins, AT) == (AT, 5)
     assert adopt_state(resettable(counter), (3, {"a": (1, 5)}), counter, AT) == {"a": (1, 5)}
     kept = [((1, 0, "a"), 1), ((2, 0, "a"), 2), ((3, 0, "a"), 3)]
     assert adopt_state(samples(3, 0.5), kept, samples(2, 0.3), AT) == kept[1:]
@@ -142,6 +150,21 @@ def test_a_refused_change_names_the_path_and_both_rules() -> None:
         "/n was counter, which is a number; flag takes a boolean",
     ]
     assert refused_changes(old, record({})) == []
+    assert refused_changes(counter, days) == [
+        "the document was counter, which is a number; days takes a string or an array or an object"
+    ]
+
+
+def test_a_change_is_refused_wherever_it_hides() -> None:
+    """Behind a reset that came or went, and where only one of both rules names the field."""
+    number, boolean = record({"n": counter}), record({"n": flag})
+    at_n = ["/n was counter, which is a number; flag takes a boolean"]
+    assert refused_changes(resettable(number), boolean) == at_n
+    assert refused_changes(number, resettable(boolean)) == at_n
+    assert refused_changes(number, record({}, default=flag)) == at_n
+    assert refused_changes(record({}, default=counter), record({"n": flag}, counter)) == at_n
+    inside = record({"a": resettable(number)}), record({"a": resettable(boolean)})
+    assert refused_changes(*inside) == ["/a" + at_n[0]]
 
 
 def test_a_value_that_does_not_fit_names_its_path() -> None:

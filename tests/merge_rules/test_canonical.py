@@ -10,7 +10,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from merge_rules import NotCanonical, NotJson, Refusal
-from merge_rules.canonical import MAX_DEPTH, MAX_INTEGER, check, decode, depth, encode, parse
+from merge_rules.canonical import (
+    MAX_DEPTH,
+    MAX_INTEGER,
+    check,
+    decode,
+    depth,
+    encode,
+    parse,
+    too_deep,
+    without_lone_surrogates,
+)
 from merge_rules.canonical import same as canonical_same
 from merge_rules.testing import exact, same
 from tests.merge_rules.strategies import examples, json_values, scalars, text
@@ -262,6 +272,17 @@ def test_an_escaped_backslash_before_a_surrogate_is_text(data: bytes) -> None:
     assert parse(data)[1] == data
 
 
+def test_the_byte_that_hides_an_escaped_backslash_is_not_json() -> None:
+    """It stands in for one while surrogates are looked for, and must not come out as one."""
+    for text_ in (b"\\ud83d\\ude00", b"\\ud800"):
+        assert isinstance(refusal(b'"' + text_ + b'\0\0"'), NotJson)
+
+
+def test_half_a_character_becomes_one_that_is_refused_as_well() -> None:
+    """What is around it stays, so that the refusal finds it at its place."""
+    assert without_lone_surrogates(b'{"a":"x\\ud800y\\\\"}') == b'{"a":"x\\u0000y\\\\"}'
+
+
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("number", [b"1e400", b"-1e400", b"1" * 5000])
 def test_numbers_past_a_double_are_json_that_no_document_may_hold(
@@ -360,8 +381,9 @@ def test_32_levels_are_the_limit(opening: bytes, closing: bytes) -> None:
     check(value)
     deeper = b"[" + fits + b"]"
     assert "deeper than 32" in refusal(deeper).reason
-    with pytest.raises(NotCanonical):
+    with pytest.raises(NotCanonical) as caught:
         check([value])
+    assert caught.value.path == ()
 
 
 @pytest.mark.parametrize("inside", [b"[]", b"{}"])
@@ -369,6 +391,20 @@ def test_an_empty_container_is_a_level(inside: bytes) -> None:
     """An empty array at level 33 nests as deep as a full one."""
     parse(b"[" * 31 + inside + b"]" * 31)
     assert isinstance(refusal(b"[" * 32 + inside + b"]" * 32), NotCanonical)
+
+
+def test_wide_and_deep_is_not_too_deep() -> None:
+    """Counting brackets is only a first look, also at a document that uses all its levels."""
+    deep = b"[" * 31 + b"]" * 31
+    parse(b"[" + deep + b"," + deep + b"]")
+    parse(b"[" + b",".join([b"[1]"] * 40) + b"]")
+
+
+def test_other_limits_of_depth() -> None:
+    """A request holds documents, and so may be deeper than they are."""
+    assert not too_deep(b"[" * 40 + b"]" * 40, 40)
+    assert too_deep(b"[" * 41 + b"]" * 41, 40)
+    assert depth(b"[" * 50, 40) == depth(b"[" * 50 + b"]" * 50, 40) == 41
 
 
 def test_siblings_and_brackets_in_strings_are_no_levels() -> None:
@@ -424,6 +460,14 @@ def test_regression_finding_the_duplicate_took_quadratic_time() -> None:
     started = time.process_time()
     assert "'k19999'" in refusal(b"{" + names + b',"k19999":1}').reason
     assert time.process_time() - started < 0.5
+
+
+@pytest.mark.parametrize(
+    "data", [b"[" * 33 + b"]" * 33, b"1e999", b"{", b'{"a":1,"a":2}', b'{"a":{"b":{"c":1}}}']
+)
+def test_a_refusal_of_the_whole_text_names_the_whole_document(data: bytes) -> None:
+    """A client reads the path as a JSON Pointer, and the empty one is the document."""
+    assert refusal(data, max_keys=2).path == ()
 
 
 # Keys, check, same ------------------------------------------------------------------------

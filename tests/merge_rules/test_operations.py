@@ -82,8 +82,9 @@ def test_a_pointer_is_read_in_one_way_or_refused(text: str) -> None:
 @pytest.mark.parametrize("text", ["a", "a/b", "#/a", " /a", "/~", "/~2", "/a~/b", "/~~0"])
 def test_regression_what_is_no_pointer_was_read_as_one(text: str) -> None:
     """`/~2` was read as the key `~2`, whose pointer is `/~02`."""
-    with pytest.raises(OperationRefused, match="path"):
+    with pytest.raises(OperationRefused, match="path") as caught:
         parse_pointer(text)
+    assert caught.value.path == ()
 
 
 # Every operation on every rule ------------------------------------------------------------
@@ -150,6 +151,21 @@ def test_the_table_of_operations(name: str, op: OperationName) -> None:
 
 
 @pytest.mark.parametrize(
+    "name", ["maximum", "minimum", "flag", "best", "counter", "union", "causal_set"]
+)
+def test_no_operation_goes_below_a_value_that_is_merged_whole(name: str) -> None:
+    """A path that is too long must not be cut: the operation would land beside its target."""
+    rule, value = HELD[name]
+    for op in SUPPORTED[name]:
+        operand = value if op == "set" else OPERANDS[op]
+        operation = Operation(op, ("at", "below"), operand)  # type: ignore[arg-type]
+        for inside in (map_of(rule), map_of(rule, removable=True)):
+            with pytest.raises(OperationRefused) as caught:
+                inside.operate({}, operation, operation.path, STAMP)
+            assert caught.value.path == ("at", "below")
+
+
+@pytest.mark.parametrize(
     ("rule", "value", "op", "path", "operand", "expected"),
     [
         (maximum, 5, "maximum", "", 9, 9),
@@ -185,7 +201,11 @@ def test_the_table_of_operations(name: str, op: OperationName) -> None:
         (map_of(flag, removable=True), {"k": True}, "set", "", {"l": True}, {"l": True}),
         (map_of(flag, removable=True), {}, "set", "/k", False, {"k": False}),
         (map_of(counter, removable=True), {"k": 1}, "increment", "/k", 1, {"k": 2}),
+        (map_of(causal_set, removable=True), {"k": ["x"]}, "remove", "/k", "x", {"k": []}),
+        (map_of(causal_set, removable=True), {}, "remove", "/k", "x", {}),
+        (map_of(record({"n": counter}), removable=True), {}, "set", "/k/n", 2, {"k": {"n": 2}}),
         (record({"xp": counter}), {}, "increment", "/xp", 10, {"xp": 10}),
+        (record({"xp": counter}), {}, "increment", "/xp", 0, {"xp": 0}),
         (record({"xp": counter}), {"xp": 1, "a": 2}, "set", "", {"a": 3}, {"xp": 1, "a": 3}),
         (record({}), {"a": 1}, "unset", "/a", ABSENT, {}),
         (record({}), {"a": {"b": {"c": 1}}}, "unset", "/a/b/c", ABSENT, {"a": {"b": {}}}),
@@ -204,6 +224,14 @@ def test_the_table_of_operations(name: str, op: OperationName) -> None:
         (record({}), {"a": 5}, "minimum", "/a", 7, {"a": 5}),
         (record({}), {}, "minimum", "/a", 7, {"a": 7}),
         (record({}), {"a": 1.5}, "increment", "/a", -1.5, {"a": 0.0}),
+        (record({}), {"a": {}}, "increment", "/a/b", 2, {"a": {"b": 2}}),
+        (record({}), {"a": {}}, "add", "/a/b/c", 2, {"a": {"b": {"c": [2]}}}),
+        (record({}), {}, "increment", "/a", -0.0, {"a": 0.0}),
+        (record({}), {"a": 0.5}, "increment", "/a", 0.5, {"a": 1.0}),
+        (record({}), {"a": MAX_INTEGER - 1}, "increment", "/a", 1, {"a": MAX_INTEGER}),
+        (record({}), {"a": 1}, "maximum", "/a", 1.0, {"a": 1}),
+        (record({}), {"a": 1}, "minimum", "/a", 1.0, {"a": 1}),
+        (record({}), {"a": [1, {"c": 1}]}, "set", "/a/1/b", 2, {"a": [1, {"b": 2, "c": 1}]}),
         (last_write_wins, {"a": {"b": 1}}, "set", "/a/b", 2, {"a": {"b": 2}}),
         (last_write_wins, {"a": 1}, "set", "", [], []),
         (last_write_wins, {"a": 1}, "unset", "", ABSENT, ABSENT),
@@ -235,6 +263,7 @@ def test_operations_do_what_they_say(
         ({"a": [1]}, "set", "/a/x", 1, OperationRefused),
         ({"a": [1]}, "set", "/a/²", 1, OperationRefused),
         ({"a": [1]}, "set", "/a/99999999999999999999", 1, OperationRefused),
+        ({"a": [1]}, "set", "/a/0000000000", 1, OperationRefused),
         ({"a": 1}, "set", "/a/b", 1, OperationRefused),
         ({"a": None}, "set", "/a/b", 1, OperationRefused),
         ({"a": 1}, "reset", "", ABSENT, OperationRefused),
@@ -272,6 +301,10 @@ def test_an_increment_needs_a_device() -> None:
     with pytest.raises(DeviceRequired):
         counter.delta({}, 1, (1, 0, ""))
     assert counter.delta({}, 0, (1, 0, "")) == {}
+    for rule in (record({"n": counter}), map_of(counter), map_of(counter, removable=True)):
+        with pytest.raises(DeviceRequired) as caught:
+            map_of(rule).delta({}, {"at": {"n": 1}}, (1, 0, ""))
+        assert caught.value.path == ("at", "n")
 
 
 @pytest.mark.parametrize("amount", [1, -1])
@@ -283,6 +316,42 @@ def test_a_device_cannot_count_past_what_json_carries(amount: int) -> None:
     assert counter.delta({"a": (1, 0)}, amount * MAX_INTEGER, STAMP) == {
         "a": (2, amount * MAX_INTEGER)
     }
+
+
+def test_an_operation_that_changes_nothing_makes_no_version() -> None:
+    """A strict document set to what it holds is as it was: every device keeps its version."""
+    assert strict.operate(({"a": 1},), Operation("set", ("a",), 1), ("a",), STAMP) is None
+    themes = map_of(last_write_wins, removable=True)
+    for operation in (Operation("unset", ("a",)), Operation("remove", (), "a")):
+        assert themes.operate({}, operation, operation.path, STAMP) == {}
+    assert maximum.operate(9, Operation("maximum", (), 5), (), STAMP) is None
+    none = Operation("increment", ("n",), 0)
+    assert record({"n": counter}).operate({"n": {"a": (1, 1)}}, none, ("n",), STAMP) == {}
+    tags = map_of(causal_set, removable=True)
+    taken = Operation("remove", ("k",), "x")
+    assert tags.operate({"k": (2, {})}, taken, taken.path, STAMP) == {}
+
+
+def test_an_operation_under_a_key_goes_on_from_its_state() -> None:
+    """An increment is the device's next write, at the length at which the key is there."""
+    operation = Operation("increment", ("k",), 1)
+    state = {"k": (3, {"a": (4, 10)})}
+    delta = map_of(counter, removable=True).operate(state, operation, ("k",), STAMP)
+    assert delta == {"k": (3, {"a": (5, 11)})}
+
+
+def test_the_refusal_of_a_number_names_its_path() -> None:
+    """Of many operations in one request the client's author has to find the one."""
+    operation = Operation("set", ("n",), "x")
+    with pytest.raises(WrongType) as wrong:
+        record({"n": maximum}).operate({}, operation, ("n",), STAMP)
+    assert wrong.value.path == ("n",)
+    rule = record({"n": counter})
+    for amount, device in (("x", "a"), (1, ""), (MAX_INTEGER, "a")):
+        operation = Operation("increment", ("n",), amount)
+        with pytest.raises((WrongType, DeviceRequired)) as caught:
+            rule.operate({"n": {"a": (1, 1)}}, operation, ("n",), (7, 0, device))
+        assert caught.value.path == ("n",)
 
 
 # Arbitrary operations ---------------------------------------------------------------------
@@ -425,8 +494,20 @@ def test_regression_a_path_of_thousands_of_tokens() -> None:
     for rule in (last_write_wins, strict, record({}), map_of(last_write_wins)):
         for op in ("set", "unset", "increment", "add"):
             operation = Operation(op, ("a",) * 5000, 1)
-            with pytest.raises(OperationRefused, match="32 levels"):
+            with pytest.raises(OperationRefused, match="32 levels") as caught:
                 rule.operate(rule.bottom, operation, operation.path, STAMP)
+            assert caught.value.path == ()
+
+
+def test_a_path_may_use_every_level() -> None:
+    """The last of 32 levels holds a value like any other."""
+    for op in ("set", "increment"):
+        operation = Operation(op, ("a",) * MAX_DEPTH, 1)
+        state = record({}).operate({}, operation, operation.path, STAMP)
+        assert depth(encode(record({}).value(state))) == MAX_DEPTH
+        deeper = operation._replace(path=("a",) * (MAX_DEPTH + 1))
+        with pytest.raises((OperationRefused, NotCanonical)):
+            record({}).operate({}, deeper, deeper.path, STAMP)
 
 
 @pytest.mark.parametrize(
@@ -448,12 +529,14 @@ def test_regression_an_operand_could_pass_the_depth_limit(
     value = after(rule, rule.bottom, op, "/a", operand)
     assert depth(encode(value)) == MAX_DEPTH
     check(value)
-    with pytest.raises(NotCanonical, match="deeper"):
+    with pytest.raises(NotCanonical, match="deeper") as caught:
         after(rule, rule.bottom, op, "/a", [operand])
+    assert caught.value.path == ()
 
 
 def test_the_refusal_of_an_operation_names_it_and_the_rule() -> None:
     """`maximum` below a maximum was refused in the name of `set`."""
     operation = Operation("maximum", ("k", "deeper"), 1)
-    with pytest.raises(OperationRefused, match="at /k/deeper: `maximum` does not apply to maximum"):
+    with pytest.raises(OperationRefused) as caught:
         map_of(maximum).operate({}, operation, operation.path, STAMP)
+    assert str(caught.value) == "at /k/deeper: `maximum` does not apply to maximum"

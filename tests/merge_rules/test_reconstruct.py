@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merge_rules import ABSENT, Rule, State, causal_set, counter, last_write_wins, map_of, record
+from merge_rules import (
+    ABSENT,
+    Rule,
+    State,
+    causal_set,
+    counter,
+    last_write_wins,
+    map_of,
+    record,
+    resettable,
+)
 from merge_rules.collection import CausalSet, MapOf, RemovableMapOf
 from merge_rules.record import Record
 from merge_rules.register import LastWriteWins
@@ -168,3 +178,46 @@ def test_a_removal_is_kept_though_others_removed_and_added_since() -> None:
     """From a value alone it is open which addition was seen; the user's removal then stands."""
     rebuilt = causal_set.reconstruct(["x"], {'"x"': 3}, "a")
     assert causal_set.delta(rebuilt, [], (1, 0, "a")) == {'"x"': 4}
+
+
+def test_a_device_that_never_counted_begins_with_its_first_write() -> None:
+    """What it saw was counted by others, all of it."""
+    rebuilt = counter.reconstruct(5, {"b": (4, 5)}, "a")
+    assert counter.delta(rebuilt, 6, (1, 0, "a")) == {"a": (1, 1)}
+
+
+def test_what_a_device_saw_may_be_known_to_nobody_any_more() -> None:
+    """A removal may have been folded away with the item, or the document made anew."""
+    assert causal_set.reconstruct(["x"], {}, "a") == {'"x"': 1}
+    for rule in (map_of(resettable(counter)), record({"k": resettable(counter)})):
+        rebuilt = rule.reconstruct({"k": 5}, {}, "a")
+        assert rule.value(rebuilt) == {"k": 5}
+        assert rule.delta(rebuilt, {"k": 7}, (1, 0, "a")) == {"k": (0, {"a": (1, 2)})}
+    lives = map_of(resettable(counter), removable=True)
+    for current in ({}, {"k": (2, lives.rule.bottom)}):  # type: ignore[attr-defined]
+        rebuilt = lives.reconstruct({"k": 5}, current, "a")
+        assert lives.delta(rebuilt, {"k": 7}, (1, 0, "a")) == {"k": (1, (0, {"a": (1, 2)}))}
+
+
+def test_what_a_device_saw_is_the_last_time_that_it_was_so() -> None:
+    """Of an item removed since it was there, and of one added since it was not."""
+    assert causal_set.reconstruct(["x"], {'"x"': 4}, "a") == {'"x"': 3}
+    assert causal_set.reconstruct([], {'"x"': 3}, "a") == {'"x"': 2}
+    assert causal_set.reconstruct([], {'"x"': 1}, "a") == {'"x"': 0}
+
+
+def test_a_count_under_a_key_goes_on_from_the_devices_own_entry() -> None:
+    """As for a counter alone; else the next increment would be dropped as an old one."""
+    rule = map_of(counter, removable=True)
+    rebuilt = rule.reconstruct({"k": 12}, {"k": (3, {"a": (4, 10), "b": (1, 9)})}, "a")
+    assert rule.delta(rebuilt, {"k": 13}, (1, 0, "a")) == {"k": (3, {"a": (5, 11)})}
+
+
+def test_a_device_that_saw_another_value_has_not_seen_the_write() -> None:
+    """Its edit is as old as its clock says, and what it sends back unchanged is no edit."""
+    current = ((9, 0, "b"), "later")
+    for seen in (ABSENT, "earlier"):
+        rebuilt = last_write_wins.reconstruct(seen, current, "a")
+        edit = last_write_wins.delta(rebuilt, "x", (1, 0, "a"))
+        assert edit == ((1, 0, "a"), "x")
+    assert last_write_wins.delta(rebuilt, "earlier", (1, 0, "a")) is None

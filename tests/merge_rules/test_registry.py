@@ -22,12 +22,15 @@ from merge_rules import (
     maximum,
     minimum,
     record,
+    resettable,
     strict,
     union,
 )
+from merge_rules.definition import rule_from
 from merge_rules.documents import shipped_registry
 from merge_rules.register import LastWriteWins
 from merge_rules.registry import RULE_NAMES
+from merge_rules.scalar import Maximum
 
 
 def test_a_key_beats_every_pattern_and_a_longer_pattern_a_shorter_one() -> None:
@@ -171,15 +174,19 @@ def test_rules_load_from_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     [
         ("x = 1", "defines no function register", "see the guide"),
         ("register = 5", "defines no function register", "see the guide"),
-        ("def register(registry: 1 +", "SyntaxError", "correct it there"),
-        ("import no_such_module_at_all", "'no_such_module_at_all'", "correct it there"),
-        ("x = 1\n1 / 0", ", line 2 cannot be imported: ZeroDivisionError", "correct it there"),
-        ("raise SystemExit(3)", "SystemExit: 3", "correct it there"),
+        ("def register(registry: 1 +", "SyntaxError", "; correct it there"),
+        ("import no_such_module_at_all", "'no_such_module_at_all'", "; correct it there"),
+        ("x = 1\n1 / 0", ", line 2 cannot be imported: ZeroDivisionError", "; correct it there"),
+        ("raise SystemExit(3)", "SystemExit: 3", "; correct it there"),
         ("from merge_rules import maximun", "cannot import name 'maximun'", "the rules are best,"),
         ("def register(r): r.register('a', latest)", "NameError", "last_write_wins, map_of"),
         ("import merge_rules as m\ndef register(r): m.maxi", "has no attribute", "the rules are"),
-        ("def register(registry): raise KeyError('boom')", "KeyError: 'boom'", "correct it there"),
-        ("def register(): pass", "TypeError", "correct it there"),
+        (
+            "def register(registry): raise KeyError('boom')",
+            "KeyError: 'boom'",
+            "; correct it there",
+        ),
+        ("def register(): pass", "TypeError", "; correct it there"),
         (
             "from merge_rules import record\ndef register(r): r.register('a', record)",
             "'a': ",
@@ -193,7 +200,7 @@ def test_rules_load_from_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (
             "from merge_rules import map_of, strict\ndef register(r): map_of(strict)",
             "ValueError: strict applies to a whole document",
-            "correct it there",
+            "; correct it there",
         ),
     ],
 )
@@ -211,20 +218,24 @@ def test_a_broken_file_is_named_with_what_is_wrong_and_the_remedy(
     assert remedy in message
 
 
+NAMES_A_MODULE = "SYNCLINE_RULES names a module on Python's path, or a file that ends in .py"
+
+
 @pytest.mark.parametrize(
-    ("name", "what"),
+    ("name", "what", "remedy"),
     [
-        ("no_such_package.rules", "No module named"),
-        ("", "ValueError"),
-        (".relative", "TypeError"),
-        ("json", "defines no function register"),
+        ("no_such_package.rules", "No module named", NAMES_A_MODULE),
+        ("", "ValueError", NAMES_A_MODULE),
+        (".relative", "TypeError", NAMES_A_MODULE),
+        ("json", "defines no function register", "see the guide"),
     ],
 )
-def test_a_module_that_is_not_there_is_named(name: str, what: str) -> None:
+def test_a_module_that_is_not_there_is_named(name: str, what: str, remedy: str) -> None:
     """A wrong SYNCLINE_RULES must not look like a fault of the service."""
     with pytest.raises(RegistryError, match=what) as caught:
         load_rules(Registry(), name)
     assert str(caught.value).startswith(name)
+    assert str(caught.value).endswith(f"; {remedy}")
 
 
 def test_a_file_that_is_not_there_is_named_with_its_whole_path(
@@ -304,6 +315,62 @@ def test_every_rule_is_named_where_one_is_unknown() -> None:
     assert functions == {*RULE_NAMES}
 
 
+# Rules that merged before -----------------------------------------------------------------
+
+
+class Own(Maximum):
+    name = "own"
+
+
+def test_a_registered_rule_made_the_states_that_it_names() -> None:
+    """Before anything is remembered, states are those of the rules that are registered."""
+    registry = Registry()
+    registry.register("x", map_of(counter))
+    for rule in (map_of(counter), counter, last_write_wins):
+        assert registry.knows(rule.fingerprint)
+        made = registry.made_by(rule.fingerprint)
+        assert made is not None
+        assert made.describe() == rule.describe()
+    assert not registry.knows(maximum.fingerprint)
+    assert registry.made_by(maximum.fingerprint) is None
+
+
+def test_a_rule_that_merged_before_is_made_again_once() -> None:
+    """A state outlives the registration of its rule and is read by that rule, not by the new."""
+    registry = Registry()
+    registry.refuses_unsafe = False
+    registry.register("x", record({"a": Own()}))
+    old = map_of(Own())
+    registry.remember(old.fingerprint, old.describe())
+    made = registry.made_by(old.fingerprint)
+    assert made is not None
+    assert made.describe() == "map_of(own)"
+    registry.remember(old.fingerprint, "map_of(counter)")
+    assert registry.made_by(old.fingerprint) is made
+
+
+def test_a_rule_that_cannot_be_made_again_is_known_and_makes_nothing() -> None:
+    """Its document cannot be read, which is another matter than a rule never heard of."""
+    registry = Registry()
+    registry.remember("01234567", "of_another_app(5)")
+    assert registry.knows("01234567")
+    assert registry.made_by("01234567") is None
+    assert not registry.knows("76543210")
+
+
+def test_every_part_of_a_registered_rule_is_found_by_its_words() -> None:
+    """An app's own rule may stand anywhere inside the one that is registered."""
+    registry = Registry(default=union)
+    inner = resettable(best("n"))
+    registry.register("x", record({"a": inner}, default=map_of(map_of(flag, removable=True))))
+    assert {*registry.own_rules()} == {
+        *("record({'a': resettable(best('n'))}, map_of(map_of(flag, removable=True)))", "union"),
+        *("resettable(best('n'))", "best('n')", "flag", "map_of(flag, removable=True)"),
+        "map_of(map_of(flag, removable=True))",
+    }
+    assert all(rule.describe() == words for words, rule in registry.own_rules().items())
+
+
 # What a rule says of itself ---------------------------------------------------------------
 
 
@@ -328,12 +395,17 @@ def test_every_rule_is_named_where_one_is_unknown() -> None:
         (record({"a": counter}, default=flag), True, True),
         (record({"a": record({"b": union}, default=union)}, default=flag), False, False),
         (strict, True, True),
+        (resettable(counter), True, True),
+        (resettable(maximum), False, False),
     ],
 )
 def test_the_base_is_needed_as_the_design_says(rule: Rule, whole: bool, inside: bool) -> None:
     """Where it is, a write without a base is refused; where it is not, that would be a nuisance."""
-    assert rule.needs_base is whole
-    assert rule.needs_base_inside is inside
+    again = rule_from(rule.describe(), {})
+    assert again is not None
+    for one in (rule, again):
+        assert one.needs_base is whole
+        assert one.needs_base_inside is inside
 
 
 def test_strict_stands_alone() -> None:
@@ -344,6 +416,8 @@ def test_strict_stands_alone() -> None:
         map_of(strict, removable=True)
     with pytest.raises(ValueError, match="field 'a'"):
         record({"a": strict})
+    with pytest.raises(ValueError, match="whole document"):
+        resettable(strict)
     with pytest.raises(ValueError, match="field '\\*'"):
         record({}, default=strict)
 

@@ -3,12 +3,24 @@
 import json
 from typing import Any
 
-from merge_rules import ABSENT, counter, last_write_wins, record, strict
+import pytest
+
+from merge_rules import (
+    ABSENT,
+    State,
+    counter,
+    last_write_wins,
+    map_of,
+    record,
+    samples,
+    strict,
+)
 from merge_rules.canonical import encode as canonical
 from merge_rules.documents import USER_STATS
+from merge_rules.scalar import Maximum
 from merge_rules.sidecar import Sidecar
 from merge_rules.stamp import ZERO
-from merge_rules.state import Stored, decode, encode
+from merge_rules.state import RubbishError, Stored, decode, encode
 from merge_rules.testing import exact, same
 from tests.merge_rules.strategies import EVERYTHING
 
@@ -30,6 +42,18 @@ def test_a_tombstone_keeps_its_stamp() -> None:
     assert same(decode(last_write_wins, encode(last_write_wins, ((5, 0, "a"),))), ((5, 0, "a"),))
 
 
+def test_a_state_under_no_value_comes_back() -> None:
+    """An entry that is there and shows nothing, and a sole sample from another time."""
+    themes = map_of(last_write_wins, removable=True)
+    fields: State = {"gone": ((5, 0, "a"),), "x": ((6, 0, "b"), 1), "y": ((6, 0, "b"), 1)}
+    assert same(decode(record({}), encode(record({}), fields)), fields)
+    state: State = {"gone": (1, ((5, 0, "a"),)), "here": (1, ((6, 0, "b"), 1))}
+    assert same(decode(themes, encode(themes, state)), state)
+    rule = record({"speed": samples(3, 0.5)})
+    state = {"speed": [((1, 0, "a"), 2.0)], "x": ((5, 0, "b"), 1), "y": ((5, 0, "b"), 1)}
+    assert same(decode(rule, encode(rule, state)), state)
+
+
 def test_the_floor_is_the_commonest_stamp_and_ties_take_the_greatest() -> None:
     """The floor costs nothing per field, and a choice by chance would change stored bytes."""
     early, late = (1, 0, "a"), (2, 0, "b")
@@ -49,6 +73,26 @@ def test_a_sole_counter_writes_its_sum_once() -> None:
     stored = encode(counter, state)
     assert same(decode(counter, stored), state)
     assert b"\xcd" not in stored.sidecar  # no two-byte integer: 4321 is not in there
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "0f3a9c1e-5b7d-4c1f-9a51-0d2f4b6c8e90",
+        "0F3A9C1E-5B7D-4C1F-9A51-0D2F4B6C8E90",
+        "0f3a9c1e5b7d4c1f9a510d2f4b6c8e90",
+        "0f3a9c1e-5b7d-4c1f-9a51-0d2f4b6c8e9",
+        "0f3a9c1e-5b7d-4c1f-9a51-0d2f4b6c8e90-",
+        "phone",
+    ],
+)
+def test_a_device_keeps_its_name_in_storage(device: str) -> None:
+    """UUIDs are stored as 16 bytes; a device that came back under another name counts twice."""
+    state = {device: (3, 5), "other": (1, 1)}
+    assert same(decode(counter, encode(counter, state)), state)
+    assert same(decode(counter, encode(counter, {device: (3, 5)})), {device: (3, 5)})
+    written = ((5, 1, device), "x")
+    assert same(decode(last_write_wins, encode(last_write_wins, written)), written)
 
 
 def _document_of_320_bytes() -> dict[str, Any]:
@@ -97,6 +141,23 @@ def test_the_sidecar_of_three_devices_keeps_its_budget() -> None:
         }
         state = BUDGETED.advance(state, value, (NOW + 60_000 * number, 0, device))
     assert len(encode(BUDGETED, state).sidecar) <= 170
+
+
+class Rubbish(Maximum):
+    """An app's own rule that shows whatever it was given."""
+
+    name = "rubbish"
+
+    def check(self, value: Any, path: tuple[str, ...] = ()) -> None:
+        pass
+
+
+def test_what_an_apps_own_rule_shows_must_be_json() -> None:
+    """The encoder would store NaN as null, and every device would read another value."""
+    with pytest.raises(RubbishError, match=r"^rubbish shows a value that is not JSON: NaN"):
+        encode(Rubbish(), float("nan"))
+    assert encode(Rubbish(), 5) == Stored(b"5", b"")
+    assert encode(Rubbish(), None) == Stored(None, b"")
 
 
 def test_exact_equality_tells_look_alikes_apart() -> None:
