@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from tests.simulation.network import FAULTS, Fault
+from tests.simulation.network import CRASHES, FAULTS, Fault
 from tests.simulation.server import HISTORY, Server
 from tests.simulation.world import MOST_DEVICES, Device, SimulatedClock, World
 
@@ -24,6 +24,9 @@ REGISTERS = (("settings", "theme"), ("user_stats", "theme"), ("lesson:1", "title
 whos = st.integers(0, MOST_DEVICES - 1)
 amounts = st.sampled_from([1, -1, 3, -4, 8])
 skews = st.sampled_from([0, 90 * SECOND_MS, -90 * SECOND_MS, 3 * DAY_MS, -9 * DAY_MS])
+absences = st.sampled_from([100 * DAY_MS, 200 * DAY_MS])
+"""After the longer one every device counts as gone, after the shorter one some may."""
+busy_places = st.sampled_from([COUNTERS[0], REGISTERS[0]])
 choices = st.integers(0, 3)
 """A few values, so that a choice can be undone; the last is unlike all others."""
 faults = st.sampled_from(FAULTS)
@@ -197,18 +200,31 @@ class Devices(RuleBasedStateMachine):
         self.world.clock.now += 1
         self.world.sync(self.device(who), fault, limit, take)
 
+    @rule(
+        who=whos,
+        place=st.sampled_from(COUNTERS),
+        amount=amounts,
+        crash=st.sampled_from(tuple(CRASHES)),
+    )
+    def count_in_a_crash(self, who: int, place: tuple[str, str], amount: int, crash: Fault) -> None:
+        """The server fails at a commit, so it takes a request that writes to meet it."""
+        self._count(who, place, amount)
+        self._sync(who, crash, MUCH, MUCH)
+
     @precondition(lambda self: self.world.network.under_way)
     @rule(pick=st.integers(0, 9))
     def arrive(self, pick: int) -> None:
         self.world.network.arrive(pick)
 
-    @rule(who=whos, other=whos)
-    def sync_two_at_once(self, who: int, other: int) -> None:
+    @rule(who=whos, other=whos, edits=st.booleans())
+    def sync_two_at_once(self, who: int, other: int, edits: bool) -> None:
+        for number in (who, other) if edits else ():
+            self._count(number, COUNTERS[0], 1)
         one, two = self.device(who), self.device(other)
         if one is not two and one.store.account == two.store.account:
             self.world.sync_two(one, two)
 
-    @rule(who=whos, place=st.sampled_from([COUNTERS[0], REGISTERS[0]]))
+    @rule(who=whos, place=busy_places)
     def a_busy_hour(self, who: int, place: tuple[str, str]) -> None:
         """More versions than the history keeps, so that other devices' bases are forgotten."""
         for _ in range(HISTORY + 1):
@@ -224,6 +240,24 @@ class Devices(RuleBasedStateMachine):
     @rule(elapsed=st.sampled_from([1, SECOND_MS, 180 * SECOND_MS, 2 * DAY_MS]))
     def time_passes(self, elapsed: int) -> None:
         self.world.clock.now += elapsed
+
+    @rule(elapsed=absences)
+    def fold(self, elapsed: int) -> None:
+        self.world.fold(elapsed)
+
+    @rule(who=whos, other=whos, place=busy_places, elapsed=absences)
+    def come_back_after_folding(
+        self, who: int, other: int, place: tuple[str, str], elapsed: int
+    ) -> None:
+        """A device has edited and is away while another writes and the document is folded."""
+        for one in (who, other):
+            if place in COUNTERS:
+                self._count(one, place, 1)
+            else:
+                self._choose(one, place, 3)
+        if self.device(who) is not self.device(other):
+            self._sync(other, "none", MUCH, MUCH)
+        self.world.fold(elapsed)
 
     @rule(who=whos, skew=skews)
     def set_a_clock(self, who: int, skew: int) -> None:

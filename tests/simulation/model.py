@@ -12,7 +12,16 @@ from merge_rules.documents import shipped_registry
 from merge_rules.refusal import parse_pointer
 from merge_rules.rule import ABSENT, Operation, Rule, State
 from merge_rules.stamp import Stamp, edit_stamp
-from tests.simulation.server import HISTORY, UNAVAILABLE, Crash, Documents, Json, Reply
+from merge_rules.state import encode as encode_state
+from tests.simulation.server import (
+    HISTORY,
+    UNAVAILABLE,
+    Crash,
+    Documents,
+    Folded,
+    Json,
+    Reply,
+)
 
 
 @dataclass(slots=True, frozen=True)
@@ -35,6 +44,8 @@ class Document:
     version: int = 0
     seq: int = 0
     epoch_version: int = 0
+    folded: int = 0
+    """The version that was folded last: what was known of older ones cannot be joined any more."""
     deleted: bool = True
     state: State = None
     kept: dict[int, State] = field(default_factory=dict)
@@ -60,13 +71,16 @@ class Account:
     seen: set[str] = field(default_factory=set)
     sent: dict[str, list[str]] = field(default_factory=dict)
     """By device, the mutations accepted from it, in order."""
+    wrote: dict[str, int] = field(default_factory=dict)
+    """By device, when it last wrote: who is alive."""
     accepted: set[str] = field(default_factory=set)
     """As `seen`, for the harness: no planted bug touches it."""
 
     def fork(self) -> "Account":
         documents = {key: document.fork() for key, document in self.documents.items()}
         sent = {device: list(ids) for device, ids in self.sent.items()}
-        return Account(self.seq, documents, set(self.seen), sent, set(self.accepted))
+        seen, accepted = set(self.seen), set(self.accepted)
+        return Account(self.seq, documents, seen, sent, dict(self.wrote), accepted)
 
 
 @dataclass(slots=True)
@@ -139,6 +153,28 @@ class Model:
 
     def accepted(self, account: str) -> frozenset[str]:
         return frozenset(self._account(account).accepted)
+
+    def fold(self, before_ms: int) -> None:
+        for account in self.accounts.values():
+            alive = {device for device, at in account.wrote.items() if at >= before_ms}
+            for document in account.documents.values():
+                self._fold(document, before_ms, alive)
+
+    def _fold(self, document: Document, before_ms: int, alive: set[str]) -> None:
+        rule, state = document.rule, document.state
+        folded = rule.fold(state, before_ms, alive)
+        if document.deleted or _size_beside(rule, folded) >= _size_beside(rule, state):
+            return  # There is nothing to win, and bases would be refused for it.
+        document.state, document.folded = folded, document.version
+        document.kept = {document.version: folded}
+
+    def folded(self) -> Folded:
+        return {
+            (name, key): document.folded
+            for name, account in self.accounts.items()
+            for key, document in account.documents.items()
+            if document.folded
+        }
 
     def back_up(self) -> None:
         self.backup = {name: account.fork() for name, account in self.accounts.items()}
@@ -241,6 +277,7 @@ class Model:
         if document.version > version:
             account.seq += 1
             document.seq = account.seq
+        account.wrote[device] = self.clock()
         account.accepted.add(body["id"])
         account.sent.setdefault(device, []).append(body["id"])
         self._remember(account, body["id"])
@@ -317,7 +354,8 @@ class Model:
         else:
             seen = self._own(document, device, base or 0)
         own, version = rule.join(seen, delta), document.version
-        kept = base == 0 or base in document.kept
+        # Where the base is not known the own view is not all that the device held on it.
+        kept = known and (base == 0 or base in document.kept)
         self._store(document, device, body["id"], state, Own(0, base if kept else None, own, own))
         return "applied" if document.version > version else "unchanged"
 
@@ -348,10 +386,15 @@ class Model:
     def _seen(self, document: Document, device: str, base: int) -> State:
         """* base' = state(base) ⊔ own; ABSENT if neither that nor what was made on it is kept."""
         state = self._base(document, base)
+        # Base 0 has no version that folding could forget, but what was written on it has.
+        if base == 0 and document.folded and self._owns(document, device, base):
+            state = ABSENT
         if state is not ABSENT:
             return document.rule.join(state, self._own(document, device, base))
         own = self._own_on(document, device, base)
-        return ABSENT if own is None or own.made_up else own.proposed
+        if own is None or own.made_up or own.version <= document.folded:
+            return ABSENT
+        return own.proposed
 
     def _base(self, document: Document, base: int) -> State:
         """* The document at an earlier version, ABSENT if that is not kept any more."""
@@ -360,7 +403,7 @@ class Model:
     def _own(self, document: Document, device: str, base: int) -> State:
         """* What the device's last writes proposed, as far as they came after the base."""
         state = document.rule.bottom
-        for own in self._owns(document, device, base):
+        for own in self._owns(document, device, max(base, document.folded)):
             state = document.rule.join(state, own.proposed)
         return state
 
@@ -378,8 +421,11 @@ class Model:
     def _made_up(self, document: Document, device: str, body: Json, base: int | None) -> State:
         """What the device had seen, from its plain value, where the base is not kept."""
         rule, own = document.rule, self._own_on(document, device, base)
-        if own is not None:
+        if own is not None and own.version > document.folded:
             return own.copy
+        if own is not None:
+            # Only its value is still good: counts of the device may be anybody's by now.
+            return rule.reconstruct(rule.value(own.copy), document.state, device)
         if "base_value" in body:
             return rule.reconstruct(body["base_value"], document.state, device)
         if rule.needs_base:
@@ -410,6 +456,10 @@ class Model:
     def _keep(self, document: Document) -> None:
         document.kept[document.version] = document.state
         document.kept.pop(document.version - HISTORY, None)
+
+
+def _size_beside(rule: Rule, state: State) -> int:
+    return len(encode_state(rule, state).sidecar)
 
 
 def _same(document: Document, state: State) -> bool:

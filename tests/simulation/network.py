@@ -91,6 +91,8 @@ class Network:
             self.coverage[outcome] += 1
             if outcome == "rejected":
                 self.coverage[result["problem"]["code"]] += 1
+                if (body.get("base") or 0) < self.books[account].folded.get(body["key"], 0):
+                    self.coverage["refused on a folded base"] += 1
                 continue
             self.bodies.setdefault(account, {})[body["id"]] = body
             self.books[account].heard(result)

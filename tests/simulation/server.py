@@ -17,6 +17,10 @@ Documents = dict[str, tuple[int, bytes]]
 """Every document of an account: its version and its canonical bytes; `null` once deleted."""
 
 
+Folded = dict[tuple[str, str], int]
+"""By account and key, the version at which a document was folded last."""
+
+
 class Reply(NamedTuple):
     """What comes back over the wire."""
 
@@ -41,6 +45,12 @@ class Server(Protocol):
 
     def accepted(self, account: str) -> frozenset[str]:
         """The ids of all mutations that are in the documents: harness only."""
+
+    def fold(self, before_ms: int) -> None:
+        """Housekeeping: forgets what only edits and devices from before a time could need."""
+
+    def folded(self) -> Folded:
+        """Which documents were folded: harness only."""
 
     def back_up(self) -> None:
         """Keeps all that the server holds."""

@@ -24,11 +24,17 @@ from app.auth.tokens import mint
 from app.clock import Clock
 from app.database.engine import Database
 from app.database.era import Era
+from app.documents import housekeeping
+from app.documents.documents import Documents as DocumentVerbs
+from app.documents.model import Limits
+from app.documents.mutations import Intake
+from app.documents.pipeline import Pipeline, PipelineSettings
 from app.settings import Settings
+from merge_rules.documents import shipped_registry
 from tests import conftest
 from tests.simulation.model import Model
-from tests.simulation.server import HISTORY, Crash, Documents, Json, Reply, canonical
-from tests.simulation.world import SimulatedClock
+from tests.simulation.server import HISTORY, Crash, Documents, Folded, Json, Reply, canonical
+from tests.simulation.world import ACCOUNTS, SimulatedClock
 
 TABLES = ("heads", "documents", "revisions", "proposals", "mutations", "devices")
 """All that a backup of an account holds; parents first."""
@@ -131,11 +137,14 @@ class Bench:
         self.threads = ThreadPoolExecutor(2)
         self.loop = asyncio.new_event_loop()
         self.connection: Any = self.run(asyncpg.connect(self.database_url))
+        self.housekeeper = Housekeeper(self.database_url, self.clock)
+        self.run(self.housekeeper.start())
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(work)
 
     def close(self) -> None:
+        self.run(self.housekeeper.stop())
         self.run(self.connection.close())
         self.loop.close()
         self.threads.shutdown()
@@ -144,9 +153,41 @@ class Bench:
 
     def server(self) -> tuple["Compared", SimulatedClock]:
         """A server without accounts, for one run of the machine."""
+        # Housekeeping would go through all that earlier runs have left.
+        self.run(self._forget(f"{self.prefix}-{self.runs}-%"))
         self.runs += 1
         service = RealService(self, f"{self.prefix}-{self.runs}")
         return Compared(service, Model(self.clock)), self.clock
+
+    async def _forget(self, accounts: str) -> None:
+        for table in reversed(TABLES):
+            await self.connection.execute(f"delete from {table} where account like $1", accounts)
+
+
+class Housekeeper:
+    """The part of one more process that folds; the loop that starts it must be there for it."""
+
+    def __init__(self, database_url: str, clock: SimulatedClock) -> None:
+        self.database = Database(database_url, pool_size=2, statement_timeout_ms=5_000)
+        registry, limits = shipped_registry(), Limits(256 * 1024, 10_000)
+        settings = PipelineSettings(1, 1_000, 100, HISTORY, 1_000, limits)
+        self.pipeline = Pipeline(self.database, registry, clock, settings)
+        intake = Intake(10_000, 100)
+        self.documents = DocumentVerbs(
+            self.database, self.pipeline, registry, intake, clock, HISTORY
+        )
+
+    async def start(self) -> None:
+        self.pipeline.start()
+
+    async def stop(self) -> None:
+        await self.pipeline.stop()
+        await self.database.close()
+
+    async def fold(self, before_ms: int) -> None:
+        """Housekeeping as it is, but that no document is too small for it."""
+        with patch.object(housekeeping, "FOLD_SIDECAR_BYTES", 1):
+            await housekeeping.fold(self.database, self.documents, before_ms)
 
 
 @contextmanager
@@ -228,6 +269,20 @@ class RealService:
         rows = self.bench.run(self.bench.connection.fetch(ids, self._name(account)))
         return frozenset(str(row["id"]) for row in rows)
 
+    def fold(self, before_ms: int) -> None:
+        self.bench.run(self.bench.housekeeper.fold(before_ms))
+
+    def folded(self) -> Folded:
+        rows = self.bench.run(
+            self.bench.connection.fetch(
+                "select account, key, folded_version from documents"
+                " where account like $1 and folded_version > 0",
+                f"{self.prefix}-%",
+            )
+        )
+        skip = len(self.prefix) + 1
+        return {(row["account"][skip:], row["key"]): row["folded_version"] for row in rows}
+
     def back_up(self) -> None:
         self.bench.run(self._back_up())
 
@@ -268,7 +323,7 @@ class RealService:
         if token is None:
             # Its life is by the simulated clock, which leaps.
             token = mint(
-                conftest.SECRET, self._name(account), ttl_s=10**8, now_ms=self.bench.clock()
+                conftest.SECRET, self._name(account), ttl_s=10**10, now_ms=self.bench.clock()
             )
             self.tokens[account] = token
         response = self.bench.clients[service].post(
@@ -305,6 +360,18 @@ class Compared:
 
     def accepted(self, account: str) -> frozenset[str]:
         return self.service.accepted(account)
+
+    def fold(self, before_ms: int) -> None:
+        self.model.fold(before_ms)
+        self.service.fold(before_ms)
+        self.folded()
+        for account in ACCOUNTS:
+            self._compare(account, (), ())
+
+    def folded(self) -> Folded:
+        folded, expected = self.service.folded(), self.model.folded()
+        assert folded == expected, f"the model has folded {expected}, and the service {folded}"
+        return folded
 
     def back_up(self) -> None:
         self.model.back_up()

@@ -33,6 +33,8 @@ EVENTS = (
     "restored server",
     "relink",
     "moved edit",
+    "folded document",
+    "refused on a folded base",
     "fault: read and commit split",
     "fault: crash before commit",
     "fault: crash after commit",

@@ -9,9 +9,10 @@ from uuid import UUID
 from tests.simulation.device import Pending, Store
 from tests.simulation.network import Fault, Network
 from tests.simulation.oracle import Book, Edit, Path
-from tests.simulation.server import Json, Reply, Server, canonical
+from tests.simulation.server import Folded, Json, Reply, Server, canonical
 
 ACCOUNTS = ("home", "away")
+FOLD_AFTER_MS = 180 * 86_400_000
 MOST_DEVICES = 5
 ROUNDS = 12
 """Syncs that a device needs at most to be done, once the network is good."""
@@ -207,6 +208,21 @@ class World:
         devices = [*self.devices, *([self.kept] if self.kept else [])]
         return [store for device in devices for store in device.stores()]
 
+    # --- housekeeping ------------------------------------------------------------------------
+
+    def fold(self, elapsed_ms: int) -> None:
+        """Time passes, and the server folds what only edits and devices of long ago could need."""
+        self.clock.now += elapsed_ms
+        self.server.fold(self.clock() - FOLD_AFTER_MS)
+        folded = self.server.folded()
+        for (account, key), version in folded.items():
+            self.coverage["folded document"] += version > self.books[account].folded.get(key, 0)
+        self._enter_folded(folded)
+
+    def _enter_folded(self, folded: Folded) -> None:
+        for name, book in self.books.items():
+            book.folded = {key: at for (account, key), at in folded.items() if account == name}
+
     # --- backups of the server ---------------------------------------------------------------
 
     def back_up(self) -> None:
@@ -221,6 +237,7 @@ class World:
         assert self.backup_versions is not None
         self.server.restore()
         self.restores += 1
+        self._enter_folded(self.server.folded())
         for name, book in self.books.items():
             book.versions = {key: dict(v) for key, v in self.backup_versions[name].items()}
             stores = [store for store in self.all_stores() if store.account == name]
