@@ -54,11 +54,14 @@ class Store:
     previous: str | None = None
     era: int = 0
     """How many restored backups of the server it knows of: for the books only."""
+    copied: bool = False
+    """Whether a copy of it may go by the same device id: for the machine only."""
     resync: set[str] | None = None
     """While it starts over after a 410: the keys that the server gave so far."""
 
     def duplicate(self) -> "Store":
         """What a copy of its files holds."""
+        self.copied = True
         return replace(
             self,
             copies={key: replace(one) for key, one in self.copies.items()},
@@ -123,9 +126,17 @@ class Store:
             "mutations": [dict(pending.body) for pending in self.outbox[:take]],
         }
 
+    def request_alone(self, sent_at_ms: int) -> Json:
+        """The first mutation of the outbox, for the route of its document."""
+        self.outbox[0].sent = True
+        body = dict(self.outbox[0].body)
+        return {"device": self.device, "sent_at": sent_at_ms, "mutations": [body], "alone": True}
+
     def receive(self, request: Json, reply: Reply, new_device: Callable[[], str]) -> bool:
         """Takes in an answer, as one local transaction; whether it was one and all is pulled."""
         match reply.status, reply.body.get("code"):
+            case 200, _ if request.get("alone"):
+                self._adopt_result(reply.body["results"][0], request["mutations"][0])
             case 200, _:
                 self._adopt(request, reply.body)
                 return not reply.body["more"]
@@ -175,7 +186,7 @@ class Store:
         What an edit was made on top of may be known under the old id alone, so it says what that
         was; and so does the first of a chain, lest it is refused and comes in behind the others.
         """
-        self.device, self.previous = device, None
+        self.device, self.previous, self.copied = device, None, False
         for pending in self.outbox:
             if pending.chained:
                 pending.forget_base()

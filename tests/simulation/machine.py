@@ -30,6 +30,8 @@ busy_places = st.sampled_from([COUNTERS[0], REGISTERS[0]])
 choices = st.integers(0, 3)
 """A few values, so that a choice can be undone; the last is unlike all others."""
 faults = st.sampled_from(FAULTS)
+faults_but_late = st.sampled_from([one for one in FAULTS if one != "late"])
+"""For requests without a cursor: nothing tells them that a server was restored on their way."""
 
 
 class Devices(RuleBasedStateMachine):
@@ -211,6 +213,23 @@ class Devices(RuleBasedStateMachine):
         self._count(who, place, amount)
         self._sync(who, crash, MUCH, MUCH)
 
+    @rule(who=whos, op=st.sampled_from(["put", "patch", "delete"]), fault=faults_but_late)
+    def write_alone(self, who: int, op: str, fault: Fault) -> None:
+        """By PUT, PATCH or DELETE: what waits longest, or if nothing does a new edit."""
+        device = self.device(who)
+        if not device.store.outbox:
+            match op:
+                case "put":
+                    self._count(who, COUNTERS[0], 1)
+                case "patch":
+                    self.count_by_patch(who, COUNTERS[0], 1, with_base=True)
+                case _:
+                    self.delete(who)
+        self.world.clock.now += 1
+        waiting = [one.body["op"] for one in device.store.outbox[:1]]
+        if self.world.write_alone(device, fault):
+            self.world.coverage[f"alone: {waiting[0]}"] += 1
+
     @precondition(lambda self: self.world.network.under_way)
     @rule(pick=st.integers(0, 9))
     def arrive(self, pick: int) -> None:
@@ -258,6 +277,12 @@ class Devices(RuleBasedStateMachine):
         if self.device(who) is not self.device(other):
             self._sync(other, "none", MUCH, MUCH)
         self.world.fold(elapsed)
+
+    @precondition(lambda self: not self.world.rules_changed)
+    @rule()
+    def change_rules(self) -> None:
+        self.world.change_rules()
+        self.world.coverage["rules changed"] += 1
 
     @rule(who=whos, skew=skews)
     def set_a_clock(self, who: int, skew: int) -> None:

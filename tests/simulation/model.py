@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from merge_rules.adoption import adopt_state
 from merge_rules.canonical import encode
 from merge_rules.documents import shipped_registry
 from merge_rules.refusal import parse_pointer
 from merge_rules.rule import ABSENT, Operation, Rule, State
-from merge_rules.stamp import Stamp, edit_stamp
+from merge_rules.stamp import ZERO, Stamp, edit_stamp
 from merge_rules.state import encode as encode_state
+from tests.simulation import changed_rules
 from tests.simulation.server import (
     HISTORY,
     UNAVAILABLE,
@@ -48,6 +50,8 @@ class Document:
     """The version that was folded last: what was known of older ones cannot be joined any more."""
     deleted: bool = True
     state: State = None
+    beside: int = 0
+    """The bytes that it took to store what is known beside the value, by the rule of that time."""
     kept: dict[int, State] = field(default_factory=dict)
     began: tuple[str, int | None] = ("", None)
     """The device that deleted it last, and the base of that."""
@@ -163,9 +167,10 @@ class Model:
     def _fold(self, document: Document, before_ms: int, alive: set[str]) -> None:
         rule, state = document.rule, document.state
         folded = rule.fold(state, before_ms, alive)
-        if document.deleted or _size_beside(rule, folded) >= _size_beside(rule, state):
+        beside = _size_beside(rule, folded)
+        if document.deleted or beside >= document.beside:
             return  # There is nothing to win, and bases would be refused for it.
-        document.state, document.folded = folded, document.version
+        document.state, document.beside, document.folded = folded, beside, document.version
         document.kept = {document.version: folded}
 
     def folded(self) -> Folded:
@@ -176,12 +181,26 @@ class Model:
             if document.folded
         }
 
+    def change_rules(self) -> None:
+        self.registry = shipped_registry()
+        changed_rules.register(self.registry)
+        self._adopt_all()
+
+    def _adopt_all(self) -> None:
+        """Every state becomes one of the present rule of its document."""
+        for account in self.accounts.values():
+            for key, document in account.documents.items():
+                rule = self.registry.rule_for(key)
+                if rule.fingerprint != document.rule.fingerprint:
+                    _adopt(document, rule)
+
     def back_up(self) -> None:
         self.backup = {name: account.fork() for name, account in self.accounts.items()}
 
     def restore(self) -> None:
         self.accounts = {name: account.fork() for name, account in self.backup.items()}
         self.era += 1
+        self._adopt_all()
 
     # --- one request -------------------------------------------------------------------------
 
@@ -189,7 +208,7 @@ class Model:
         return self.accounts.setdefault(name, Account())
 
     def _check_cursor(self, name: str, request: Json) -> Reply | None:
-        cursor = request["cursor"]
+        cursor = request.get("cursor")
         if cursor is None:
             return None
         era, _, seq = cursor.partition(".")
@@ -201,7 +220,7 @@ class Model:
         """Reads and decides; nothing is there for others until `_commit`."""
         transaction = Transaction(request, self._account(name).fork())
         account = transaction.account
-        if self.forked(account, request):
+        if not request.get("alone") and self.forked(account, request):
             transaction.refusal = Reply(409, {"code": "device-forked"})
             return transaction
         for body in request["mutations"]:
@@ -218,6 +237,9 @@ class Model:
     def _finish(self, name: str, transaction: Transaction) -> Reply:
         if transaction.refusal is not None:
             return transaction.refusal
+        if transaction.request.get("alone"):
+            (body,), (result,) = transaction.request["mutations"], transaction.results
+            return Reply(200, {"results": [{"value": body.get("value")} | result]})
         return self._pull(name, transaction.request, transaction.results)
 
     def _pull(self, name: str, request: Json, results: list[Json]) -> Reply:
@@ -333,6 +355,7 @@ class Model:
         version = document.version
         state = document.rule.advance(document.state, body["value"], stamp)
         if state == document.state and not document.deleted and version:
+            document.beside = _size_beside(document.rule, state)
             return "unchanged"
         self._store(document, device, body["id"], state, Own(0, body["base"], state, state))
         return "applied" if document.version > version else "unchanged"
@@ -450,12 +473,27 @@ class Model:
         changed = document.deleted or not _same(document, state)
         document.version += changed
         document.deleted, document.state = False, state
+        document.beside = _size_beside(document.rule, state)
         document.owns.setdefault(device, {})[mutation] = replace(own, version=document.version)
         self._keep(document)
 
     def _keep(self, document: Document) -> None:
         document.kept[document.version] = document.state
         document.kept.pop(document.version - HISTORY, None)
+
+
+def _adopt(document: Document, rule: Rule) -> None:
+    """The states of the former rule, each by itself. None of the rules here needs a time for it."""
+
+    def adopted(state: State) -> State:
+        return adopt_state(document.rule, state, rule, ZERO)
+
+    document.state = adopted(document.state)
+    document.kept = {version: adopted(state) for version, state in document.kept.items()}
+    for owns in document.owns.values():
+        for mutation, own in owns.items():
+            owns[mutation] = replace(own, proposed=adopted(own.proposed), copy=adopted(own.copy))
+    document.rule = rule
 
 
 def _size_beside(rule: Rule, state: State) -> int:

@@ -99,5 +99,7 @@ class Network:
             base = body.get("base")
             if base is not None and outcome != "duplicate" and base + 1 < result["version"]:
                 self.coverage["stale commit"] += 1
+            if 0 < (base or 0) <= self.books[account].changed.get(body["key"], 0):
+                self.coverage["commit on a base of another rule"] += outcome == "merged"
             if "base_value" in body and outcome != "duplicate":
                 self.coverage["commit on a forgotten base"] += 1

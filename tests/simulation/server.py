@@ -35,7 +35,11 @@ class Server(Protocol):
     """What the machine does to a server. All of it is synchronous and deterministic."""
 
     def sync(self, account: str, request: Json, crash: Crash | None = None) -> Reply:
-        """`POST /v1/sync`. The server may crash at its commit; then it was restarted since."""
+        """`POST /v1/sync`. The server may crash at its commit; then it was restarted since.
+
+        A request that is marked `alone` goes to the route of its document instead: `PUT`, `PATCH`
+        or `DELETE /v1/documents/{key}`. It has one mutation and no cursor, and so has the answer.
+        """
 
     def overlap(self, account: str, first: Json, second: Json) -> tuple[Reply, Reply]:
         """Two requests at once: the second arrives when the first has read, before it commits."""
@@ -51,6 +55,9 @@ class Server(Protocol):
 
     def folded(self) -> Folded:
         """Which documents were folded: harness only."""
+
+    def change_rules(self) -> None:
+        """From now on the rules of `changed_rules` merge; what is stored is adopted by them."""
 
     def back_up(self) -> None:
         """Keeps all that the server holds."""

@@ -29,9 +29,10 @@ from app.documents.documents import Documents as DocumentVerbs
 from app.documents.model import Limits
 from app.documents.mutations import Intake
 from app.documents.pipeline import Pipeline, PipelineSettings
+from app.documents.rules import load_registry, remember_rules
 from app.settings import Settings
-from merge_rules.documents import shipped_registry
 from tests import conftest
+from tests.simulation import changed_rules
 from tests.simulation.model import Model
 from tests.simulation.server import HISTORY, Crash, Documents, Folded, Json, Reply, canonical
 from tests.simulation.world import ACCOUNTS, SimulatedClock
@@ -120,9 +121,13 @@ class _Gated:
             raise asyncpg.ConnectionDoesNotExistError("the connection was cut")
 
 
+RULES = (None, changed_rules.__name__)
+"""What SYNCLINE_RULES names before a change of rules, and after it."""
+
+
 @dataclass
 class Bench:
-    """Two services on one database, and a clock that both go by."""
+    """Two services on one database and two more with the changed rules, by one clock."""
 
     services: list[conftest.Service]
     gates: list[Gate]
@@ -133,18 +138,24 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.prefix = secrets.token_hex(4)
-        self.clients = [httpx.Client(base_url=one.url, timeout=30) for one in self.services]
+        # The services close what is idle for five seconds: it must not be used just then.
+        limits = httpx.Limits(keepalive_expiry=1)
+        self.clients = [
+            httpx.Client(base_url=one.url, timeout=30, limits=limits) for one in self.services
+        ]
         self.threads = ThreadPoolExecutor(2)
         self.loop = asyncio.new_event_loop()
         self.connection: Any = self.run(asyncpg.connect(self.database_url))
-        self.housekeeper = Housekeeper(self.database_url, self.clock)
-        self.run(self.housekeeper.start())
+        self.housekeepers = [Housekeeper(self.database_url, self.clock, one) for one in RULES]
+        for housekeeper in self.housekeepers:
+            self.run(housekeeper.start())
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(work)
 
     def close(self) -> None:
-        self.run(self.housekeeper.stop())
+        for housekeeper in self.housekeepers:
+            self.run(housekeeper.stop())
         self.run(self.connection.close())
         self.loop.close()
         self.threads.shutdown()
@@ -167,17 +178,19 @@ class Bench:
 class Housekeeper:
     """The part of one more process that folds; the loop that starts it must be there for it."""
 
-    def __init__(self, database_url: str, clock: SimulatedClock) -> None:
+    def __init__(self, database_url: str, clock: SimulatedClock, rules: str | None) -> None:
+        self.clock = clock
         self.database = Database(database_url, pool_size=2, statement_timeout_ms=5_000)
-        registry, limits = shipped_registry(), Limits(256 * 1024, 10_000)
+        self.registry = load_registry(Settings(rules=rules))
+        limits, intake = Limits(256 * 1024, 10_000), Intake(10_000, 100)
         settings = PipelineSettings(1, 1_000, 100, HISTORY, 1_000, limits)
-        self.pipeline = Pipeline(self.database, registry, clock, settings)
-        intake = Intake(10_000, 100)
+        self.pipeline = Pipeline(self.database, self.registry, clock, settings)
         self.documents = DocumentVerbs(
-            self.database, self.pipeline, registry, intake, clock, HISTORY
+            self.database, self.pipeline, self.registry, intake, clock, HISTORY
         )
 
     async def start(self) -> None:
+        await remember_rules(self.database, self.registry, self.clock)
         self.pipeline.start()
 
     async def stop(self) -> None:
@@ -193,7 +206,7 @@ class Housekeeper:
 @contextmanager
 def bench(database_url: str) -> Iterator[Bench]:
     """Starts the services; their settings are the defaults but for a short history."""
-    gates, clock = [Gate(), Gate()], SimulatedClock()
+    gates, clock = [Gate() for _ in range(2 * len(RULES))], SimulatedClock()
     services: list[conftest.Service] = []
     eras: list[Era] = []
 
@@ -205,7 +218,7 @@ def bench(database_url: str) -> Iterator[Bench]:
         return main.create_app(settings, clock)
 
     with ExitStack() as stack:
-        for gate in gates:
+        for number, gate in enumerate(gates):
             database = type("Gated", (GatedDatabase,), {"gate": gate})
             with (
                 patch.object(main, "Database", database),
@@ -213,7 +226,9 @@ def bench(database_url: str) -> Iterator[Bench]:
                 patch.object(conftest, "create_app", timed_app),
             ):
                 # Time leaps here, and mutations are not to be forgotten by it.
-                serving = conftest.serving(database_url, history=HISTORY, mutation_days=10**6)
+                serving = conftest.serving(
+                    database_url, history=HISTORY, mutation_days=10**6, rules=RULES[number // 2]
+                )
                 services.append(stack.enter_context(serving))
         made = Bench(services, gates, eras, clock, database_url)
         stack.callback(made.close)
@@ -227,9 +242,11 @@ class RealService:
         self.bench = bench
         self.prefix = prefix
         self.tokens: dict[str, str] = {}
+        self.rules = 0
+        """Which of RULES is in force, and so which services answer."""
 
     def sync(self, account: str, request: Json, crash: Crash | None = None) -> Reply:
-        gate = self.bench.gates[0]
+        gate = self._gates()[0]
         if crash is not None:
             gate.crashes.append(crash)
         reply = self._post(0, account, request)
@@ -238,7 +255,7 @@ class RealService:
 
     def overlap(self, account: str, first: Json, second: Json) -> tuple[Reply, Reply]:
         """The first is held at its COMMIT while the second goes to the other service."""
-        gates = self.bench.gates
+        gates = self._gates()
         gates[0].close()
         one = self.bench.threads.submit(self._post, 0, account, first)
         while not (gates[0].arrived.wait(0.001) or one.done()):
@@ -270,7 +287,7 @@ class RealService:
         return frozenset(str(row["id"]) for row in rows)
 
     def fold(self, before_ms: int) -> None:
-        self.bench.run(self.bench.housekeeper.fold(before_ms))
+        self.bench.run(self.bench.housekeepers[self.rules].fold(before_ms))
 
     def folded(self) -> Folded:
         rows = self.bench.run(
@@ -282,6 +299,12 @@ class RealService:
         )
         skip = len(self.prefix) + 1
         return {(row["account"][skip:], row["key"]): row["folded_version"] for row in rows}
+
+    def change_rules(self) -> None:
+        self.rules = 1
+
+    def _gates(self) -> list[Gate]:
+        return self.bench.gates[2 * self.rules :][:2]
 
     def back_up(self) -> None:
         self.bench.run(self._back_up())
@@ -319,6 +342,14 @@ class RealService:
         return f"{self.prefix}-{account}"
 
     def _post(self, service: int, account: str, request: Json) -> Reply:
+        headers, client = self._authorization(account), self.bench.clients[2 * self.rules + service]
+        if request.get("alone"):
+            return _alone(client, request, headers)
+        content = msgspec.json.encode(request)
+        response = client.post("/v1/sync", content=content, headers=headers)
+        return Reply(response.status_code, msgspec.json.decode(response.content))
+
+    def _authorization(self, account: str) -> dict[str, str]:
         token = self.tokens.get(account)
         if token is None:
             # Its life is by the simulated clock, which leaps.
@@ -326,12 +357,28 @@ class RealService:
                 conftest.SECRET, self._name(account), ttl_s=10**10, now_ms=self.bench.clock()
             )
             self.tokens[account] = token
-        response = self.bench.clients[service].post(
-            "/v1/sync",
-            content=msgspec.json.encode(request),
-            headers={"Authorization": f"Bearer {token}"},
-        )
-        return Reply(response.status_code, msgspec.json.decode(response.content))
+        return {"Authorization": f"Bearer {token}"}
+
+
+def _alone(client: httpx.Client, request: Json, headers: dict[str, str]) -> Reply:
+    """A mutation by the route of its document; the answer as a sync would tell it."""
+    (body,) = request["mutations"]
+    path, identity = f"/v1/documents/{body['key']}", {"id": body["id"], "key": body["key"]}
+    if body["op"] == "delete":
+        query = {name: body[name] for name in ("base", "id") if body[name] is not None}
+        query["device"] = request["device"]
+        response = client.delete(path, params=query, headers=headers)
+    else:
+        content = {name: body[name] for name in body if name not in ("op", "key")}
+        content |= {"device": request["device"], "sent_at": request["sent_at"]}
+        response = client.request(body["op"].upper(), path, json=content, headers=headers)
+    told = msgspec.json.decode(response.content)
+    if response.status_code in (200, 201):
+        return Reply(200, {"results": [told | identity]})
+    if told["code"] in ("base-unknown", "document-not-found"):
+        rejected = {"outcome": "rejected", "problem": {"code": told["code"]}}
+        return Reply(200, {"results": [rejected | identity]})
+    return Reply(response.status_code, told)
 
 
 class Compared:
@@ -365,13 +412,17 @@ class Compared:
         self.model.fold(before_ms)
         self.service.fold(before_ms)
         self.folded()
-        for account in ACCOUNTS:
-            self._compare(account, (), ())
+        self._compare_all()
 
     def folded(self) -> Folded:
         folded, expected = self.service.folded(), self.model.folded()
         assert folded == expected, f"the model has folded {expected}, and the service {folded}"
         return folded
+
+    def change_rules(self) -> None:
+        self.model.change_rules()
+        self.service.change_rules()
+        self._compare_all()
 
     def back_up(self) -> None:
         self.model.back_up()
@@ -382,14 +433,18 @@ class Compared:
         self.service.restore()
 
     def _for_model(self, request: Json) -> Json:
-        return request | {"cursor": self.cursors[request["cursor"]]}
+        return request | {"cursor": self.cursors[request.get("cursor")]}
+
+    def _compare_all(self) -> None:
+        for account in ACCOUNTS:
+            self._compare(account, (), ())
 
     def _compare(
         self, account: str, replies: tuple[Reply, ...], expected: tuple[Reply, ...]
     ) -> None:
         for reply, other in zip(replies, expected, strict=True):
             assert _essence(reply) == _essence(other), f"the model answers {other}, not {reply}"
-            if reply.status == 200:
+            if reply.status == 200 and "cursor" in reply.body:
                 self.cursors[reply.body["cursor"]] = other.body["cursor"]
         documents = self.service.documents(account)
         model = self.model.documents(account)
@@ -405,8 +460,9 @@ def _essence(reply: Reply) -> Any:
         + ((one["version"], _held(one)) if one["outcome"] != "rejected" else ())
         for one in reply.body["results"]
     ]
-    changes = [(one["key"], one["version"], _held(one)) for one in reply.body["changes"]]
-    return results, changes, reply.body["more"]
+    changes = reply.body.get("changes", [])
+    told = [(one["key"], one["version"], _held(one)) for one in changes]
+    return results, told, reply.body.get("more")
 
 
 def _held(told: Json) -> bytes | None:

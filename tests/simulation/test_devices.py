@@ -35,11 +35,15 @@ EVENTS = (
     "moved edit",
     "folded document",
     "refused on a folded base",
+    "rules changed",
+    "alone: put",
+    "alone: patch",
+    "commit on a base of another rule",
     "fault: read and commit split",
     "fault: crash before commit",
     "fault: crash after commit",
 )
-RARE = ("superseded", *(f"fault: {fault}" for fault in FAULTS))
+RARE = ("superseded", "alone: delete", *(f"fault: {fault}" for fault in FAULTS))
 
 
 def assert_covered(coverage: Counter[str], *events: str) -> None:
