@@ -1,4 +1,4 @@
-"""The rules that a deployment changes to in the middle of a run: those that ship, written anew.
+"""The rules that a deployment changes to in the middle of a run: the first ones, written anew.
 
 Fields keep what they amount to, so that the same oracles hold before and after.
 """
@@ -14,6 +14,7 @@ from merge_rules import (
     resettable,
 )
 from merge_rules.documents import GAME_STATS, LESSON_PROGRESS, USER_STATS
+from tests.simulation.first_rules import TALLY
 
 
 def register(registry: Registry) -> None:
@@ -28,3 +29,4 @@ def register(registry: Registry) -> None:
     lesson = record({"is_completed": flag, "last_attempted": maximum})
     registry.register("lesson:*", resettable(lesson))
     registry.register("note", record({}))
+    registry.register("tally", record({**TALLY, "last": maximum}))

@@ -26,6 +26,8 @@ class Pending:
     chained: bool
     """Whether it was made on top of another one that waited, and not on the server's copy."""
     sent: bool = False
+    rebased: bool = False
+    """Whether it is to be made on whatever the device holds when it is sent."""
 
     def forget_base(self) -> None:
         """Its base means nothing (any more): says what the device had instead."""
@@ -117,6 +119,8 @@ class Store:
         """Pushes the first `take` mutations of the outbox, and pulls."""
         for pending in self.outbox[:take]:
             pending.sent = True
+            if pending.rebased:
+                pending.body["base"] = self.copies.get(pending.body["key"], Copy()).version
         return {
             "device": self.device,
             "cursor": self.cursor,
@@ -165,8 +169,10 @@ class Store:
             code = result["problem"]["code"]
             pending = next(one for one in self.outbox if one.body["id"] == result["id"])
             if code == "base-unknown":
-                assert pending.before is not None, f"there is no base value to send: {pending}"
-                pending.body["base_value"] = pending.before
+                # What was made on nothing, while it was deleted, has no base value to send.
+                pending.rebased = pending.before is None
+                if pending.before is not None:
+                    pending.body["base_value"] = pending.before
                 return
             # Nothing is there to delete: a restored database has lost it.
             assert (code, body["op"]) == ("document-not-found", "delete"), result

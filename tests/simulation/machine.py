@@ -19,6 +19,7 @@ MUCH = 500
 COUNTERS = (("user_stats", "xp"), ("user_stats", "hearts"), ("game_stats", "games_played"))
 MAXIMA = (("game_stats", "score"), ("user_stats", "level"), ("lesson_progress", "unlocked_count"))
 MAPS = (("game_stats", "best_scores"), ("lesson_progress", "best_stars"))
+TALLIED = ("n", "best", "tags", "title", "patch", "delete")
 REGISTERS = (("settings", "theme"), ("user_stats", "theme"), ("lesson:1", "title"))
 
 whos = st.integers(0, MOST_DEVICES - 1)
@@ -185,6 +186,29 @@ class Devices(RuleBasedStateMachine):
         device = self.device(who)
         if device.store.view("draft")[1] is not None:
             device.store.delete("draft", self.world.record(device, "write", ("draft",), None))
+
+    @rule(who=whos, what=st.sampled_from(TALLIED), choice=choices)
+    def tally(self, who: int, what: str, choice: int) -> None:
+        """Counts and sets that are deleted at times. No book is kept of it: what a sum must be
+        depends on what each delete had seen. But all must agree, and the service with the model.
+        """
+        device, value = self._object(who, "tally")
+        stamp = self.world.stamp(device)
+        match what:
+            case "delete":
+                if device.store.view("tally")[1] is not None:
+                    device.store.delete("tally", stamp)
+                    self.world.coverage["delete under a rule that counts"] += 1
+                return
+            case "patch":
+                if not _waits_with_put(device, "tally"):
+                    device.store.patch("tally", {"delta": {"n": 1}} | stamp, with_base=True)
+                return
+            case "tags":
+                value["tags"] = sorted({*value.get("tags", [])} ^ {choice})
+            case _:
+                value[what] = value.get(what, 0) + choice
+        device.store.put("tally", value, stamp)
 
     # --- the network -------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from merge_rules.refusal import parse_pointer
 from merge_rules.rule import ABSENT, Operation, Rule, State
 from merge_rules.stamp import ZERO, Stamp, edit_stamp
 from merge_rules.state import encode as encode_state
-from tests.simulation import changed_rules
+from tests.simulation import changed_rules, first_rules
 from tests.simulation.server import (
     HISTORY,
     UNAVAILABLE,
@@ -114,6 +114,7 @@ class Model:
     def __init__(self, clock: Callable[[], int]) -> None:
         self.clock = clock
         self.registry = shipped_registry()
+        first_rules.register(self.registry)
         self.accounts: dict[str, Account] = {}
         self.era = 0
         self.backup: dict[str, Account] = {}
@@ -361,7 +362,9 @@ class Model:
         return "applied" if document.version > version else "unchanged"
 
     def _patch(self, document: Document, device: str, body: Json, stamp: Stamp) -> str:
-        rule, base, seen = document.rule, body.get("base"), ABSENT
+        rule, base, seen = document.rule, self._base_of(document, device, body), ABSENT
+        if base is not None and base < document.epoch_version:
+            return "superseded"
         operations = _operations(body)
         state, delta = document.state, rule.bottom
         for operation in operations:
@@ -400,7 +403,7 @@ class Model:
 
     def _base_of(self, document: Document, device: str, body: Json) -> int | None:
         """The base named; a device that deleted the document itself has seen it deleted."""
-        base: int | None = body["base"]
+        base: int | None = body.get("base")
         if base is None or base >= document.epoch_version:
             return base
         began_by, began_on = document.began
