@@ -1,17 +1,15 @@
 """The real service behind the port: two processes' worth of it, over HTTP, on one PostgreSQL.
 
-The model runs beside it. Every answer and every document is compared, so a difference shows at
-the step that makes it.
+A third kind of process folds. After a change of rules two other processes answer.
 """
 
 import asyncio
 import secrets
-import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
 from unittest.mock import patch
 
 import asyncpg
@@ -23,20 +21,16 @@ from app import main
 from app.auth.tokens import mint
 from app.clock import Clock
 from app.database import engine
-from app.database.engine import Database
 from app.database.era import Era
-from app.documents import housekeeping
-from app.documents.documents import Documents as DocumentVerbs
-from app.documents.model import Limits
-from app.documents.mutations import Intake
-from app.documents.pipeline import Pipeline, PipelineSettings
-from app.documents.rules import load_registry, remember_rules
 from app.settings import Settings
 from tests import conftest
 from tests.simulation import changed_rules, first_rules
+from tests.simulation.compared import Compared
+from tests.simulation.gate import Gate, GatedDatabase
+from tests.simulation.housekeeper import Housekeeper
 from tests.simulation.model import Model
 from tests.simulation.server import HISTORY, Crash, Documents, Folded, Json, Reply, canonical
-from tests.simulation.world import ACCOUNTS, SimulatedClock
+from tests.simulation.world import SimulatedClock
 
 TABLES = ("heads", "documents", "revisions", "proposals", "mutations", "devices")
 """All that a backup of an account holds; parents first."""
@@ -49,77 +43,6 @@ select $1, identity, began_at_ms + 1 from eras order by began_at_ms desc limit 1
 
 READ_TIME_S = 0.03
 """How long the second of two requests is given to read what it should not be able to."""
-
-
-@dataclass
-class Gate:
-    """Stands at the COMMIT of one service: to crash it, or to hold it for a while."""
-
-    lies: ClassVar[bool] = False
-    """A planted bug: what crashes before the commit is acknowledged all the same."""
-
-    crashes: list[Crash] = field(default_factory=list)
-    arrived: threading.Event = field(default_factory=threading.Event)
-    opens: threading.Event = field(default_factory=threading.Event)
-    closed: bool = False
-
-    def close(self) -> None:
-        self.arrived.clear()
-        self.opens.clear()
-        self.closed = True
-
-    def open(self) -> None:
-        self.closed = False
-        self.opens.set()
-
-    def wait(self) -> None:
-        self.arrived.set()
-        assert self.opens.wait(20), "nobody opened the gate"
-
-
-class GatedDatabase(Database):
-    """The service's own database, with a gate at every COMMIT."""
-
-    gate: Gate
-
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Any]:
-        async with super().connection() as connection:
-            yield _Gated(connection, self.gate)
-
-
-class _Gated:
-    """A connection that stops or fails at COMMIT if its gate says so."""
-
-    def __init__(self, connection: Any, gate: Gate) -> None:
-        self._connection = connection
-        self._gate = gate
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[None]:
-        transaction = self._connection.transaction()
-        await transaction.start()
-        try:
-            yield
-        except BaseException:
-            await transaction.rollback()
-            raise
-        if self._gate.closed:
-            await asyncio.get_running_loop().run_in_executor(None, self._gate.wait)
-        crash = self._gate.crashes.pop() if self._gate.crashes else None
-        if crash in (None, "after", "retried after"):
-            await transaction.commit()
-        else:
-            await transaction.rollback()
-        if crash == "before" and self._gate.lies:
-            return
-        if crash in ("before", "after"):
-            raise asyncpg.InsufficientResourcesError("the service crashed")
-        if crash is not None:
-            raise asyncpg.ConnectionDoesNotExistError("the connection was cut")
 
 
 RULES = (first_rules.__name__, changed_rules.__name__)
@@ -174,34 +97,6 @@ class Bench:
     async def _forget(self, accounts: str) -> None:
         for table in reversed(TABLES):
             await self.connection.execute(f"delete from {table} where account like $1", accounts)
-
-
-class Housekeeper:
-    """The part of one more process that folds; the loop that starts it must be there for it."""
-
-    def __init__(self, database_url: str, clock: SimulatedClock, rules: str) -> None:
-        self.clock = clock
-        self.database = Database(database_url, pool_size=2, statement_timeout_ms=60_000)
-        self.registry = load_registry(Settings(rules=rules))
-        limits, intake = Limits(256 * 1024, 10_000), Intake(10_000, 100)
-        settings = PipelineSettings(1, 1_000, 100, HISTORY, 1_000, limits)
-        self.pipeline = Pipeline(self.database, self.registry, clock, settings)
-        self.documents = DocumentVerbs(
-            self.database, self.pipeline, self.registry, intake, clock, HISTORY
-        )
-
-    async def start(self) -> None:
-        await remember_rules(self.database, self.registry, self.clock)
-        self.pipeline.start()
-
-    async def stop(self) -> None:
-        await self.pipeline.stop()
-        await self.database.close()
-
-    async def fold(self, before_ms: int) -> None:
-        """Housekeeping as it is, but that no document is too small for it."""
-        with patch.object(housekeeping, "FOLD_SIDECAR_BYTES", 1):
-            await housekeeping.fold(self.database, self.documents, before_ms)
 
 
 @contextmanager
@@ -391,91 +286,3 @@ def _alone(client: httpx.Client, request: Json, headers: dict[str, str]) -> Repl
         rejected = {"outcome": "rejected", "problem": {"code": told["code"]}}
         return Reply(200, {"results": [rejected | identity]})
     return Reply(response.status_code, told)
-
-
-class Compared:
-    """The port twice: what the service says and holds must be what the model does."""
-
-    def __init__(self, service: RealService, model: Model) -> None:
-        self.service = service
-        self.model = model
-        self.cursors: dict[str | None, str | None] = {None: None}
-        """The model's cursor for each of the service's."""
-
-    def sync(self, account: str, request: Json, crash: Crash | None = None) -> Reply:
-        expected = self.model.sync(account, self._for_model(request), crash)
-        reply = self.service.sync(account, request, crash)
-        self._compare(account, (reply,), (expected,))
-        return reply
-
-    def overlap(self, account: str, first: Json, second: Json) -> tuple[Reply, Reply]:
-        expected = self.model.overlap(account, self._for_model(first), self._for_model(second))
-        replies = self.service.overlap(account, first, second)
-        self._compare(account, replies, expected)
-        return replies
-
-    def documents(self, account: str) -> Documents:
-        return self.service.documents(account)
-
-    def accepted(self, account: str) -> frozenset[str]:
-        return self.service.accepted(account)
-
-    def fold(self, before_ms: int) -> None:
-        self.model.fold(before_ms)
-        self.service.fold(before_ms)
-        self.folded()
-        self._compare_all()
-
-    def folded(self) -> Folded:
-        folded, expected = self.service.folded(), self.model.folded()
-        assert folded == expected, f"the model has folded {expected}, and the service {folded}"
-        return folded
-
-    def change_rules(self) -> None:
-        self.model.change_rules()
-        self.service.change_rules()
-        self._compare_all()
-
-    def back_up(self) -> None:
-        self.model.back_up()
-        self.service.back_up()
-
-    def restore(self) -> None:
-        self.model.restore()
-        self.service.restore()
-
-    def _for_model(self, request: Json) -> Json:
-        return request | {"cursor": self.cursors[request.get("cursor")]}
-
-    def _compare_all(self) -> None:
-        for account in ACCOUNTS:
-            self._compare(account, (), ())
-
-    def _compare(
-        self, account: str, replies: tuple[Reply, ...], expected: tuple[Reply, ...]
-    ) -> None:
-        for reply, other in zip(replies, expected, strict=True):
-            assert _essence(reply) == _essence(other), f"the model answers {other}, not {reply}"
-            if reply.status == 200 and "cursor" in reply.body:
-                self.cursors[reply.body["cursor"]] = other.body["cursor"]
-        documents = self.service.documents(account)
-        model = self.model.documents(account)
-        assert documents == model, f"the model holds {model}, and the service {documents}"
-
-
-def _essence(reply: Reply) -> Any:
-    """What an answer says, without the times and texts that the model does not have."""
-    if reply.status != 200:
-        return reply.status, reply.body["code"]
-    results = [
-        (one["id"], one["outcome"], one.get("problem", {}).get("code"))
-        + ((one["version"], _held(one)) if one["outcome"] != "rejected" else ())
-        for one in reply.body["results"]
-    ]
-    changes = reply.body.get("changes", [])
-    told = [(one["key"], one["version"], _held(one)) for one in changes]
-    return results, told, reply.body.get("more")
-
-
-def _held(told: Json) -> bytes | None:
-    return canonical(told["value"]) if "value" in told else None

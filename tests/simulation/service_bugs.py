@@ -14,7 +14,7 @@ from app.documents import pipeline, statements, store
 from app.documents.decide import _Case
 from app.documents.own_view import OwnView
 from app.documents.workspace import Past, Workspace
-from tests.simulation.service import Gate
+from tests.simulation.gate import Gate
 
 
 def base_ignored() -> AbstractContextManager[Any]:
