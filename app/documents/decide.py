@@ -213,7 +213,8 @@ class _Case:
         view = self._view(current)
         seen = view.known()
         if seen is None:
-            seen = view.chain()
+            # It proposes its own change, and so does not stand for all that the device held.
+            seen, self.base = view.chain(), None
         else:
             # The device made them on its copy, where they may have had another result.
             with suppress(Refusal):

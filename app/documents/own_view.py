@@ -49,13 +49,20 @@ class OwnView:
         base = self.base
         if base is None or base > self.current.version:
             return None
-        state = self.base_state(base)
+        state = None if self._is_folded_beginning(base) else self.base_state(base)
         if state is not None:
             return self._join_own(state, base)
         own = self._own_on_this_base()
         if own is None or own.proposed.copy or own.version <= self.current.folded_version:
             return None
         return self._own_state(own)
+
+    def _is_folded_beginning(self, base: int) -> bool:
+        """Whether nothing was there, and the device has written on that nothing since.
+
+        Once the document is folded, what it wrote may be in the common entry: it cannot be joined.
+        """
+        return base == 0 and self.current.folded_version > 0 and bool(self._owns(base))
 
     def made_up(self) -> State | None:
         """What the copy is taken for where its base is not kept; None if nothing tells.

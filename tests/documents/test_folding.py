@@ -16,7 +16,7 @@ from app.documents.mutations import Intake
 from app.documents.pipeline import Pipeline, PipelineSettings
 from merge_rules.documents import shipped_registry
 from tests.conftest import Service
-from tests.documents.api import path, put, refused, value, version, wrote
+from tests.documents.api import patch, path, put, refused, value, version, wrote
 
 StartService = Callable[..., Service]
 LATER_MS = 1_000_000
@@ -106,6 +106,22 @@ async def test_a_queued_write_outlives_the_folding(start_service: StartService) 
         put(client, "user_stats", {"xp": 17}, **had)
         answer = put(client, "user_stats", {"xp": 18}, **had)
         assert answer.json()["value"]["xp"] == 23
+
+
+async def test_a_second_write_on_nothing_outlives_the_folding(start_service: StartService) -> None:
+    """Base 0 is no version that folding could forget, but what the device wrote on it may be in
+    the common entry: joined with that, its first write would count twice. Also past a PATCH."""
+    service = start_service()
+    with service.client("a") as client:
+        for number in range(20):
+            put(client, "user_stats", {"xp": 1, f"field_{number}": 1}, base=0, device=str(number))
+        await fold(service, system_clock() + LATER_MS)
+        put(client, "user_stats", {"xp": 2, "field_3": 1}, base=0, device="3")
+        assert value(client, "user_stats")["xp"] == 21
+        patch(client, "user_stats", delta={"xp": 1}, base=0, device="4")
+        had = {"base_value": {"xp": 2, "field_4": 1}, "device": "4"}
+        put(client, "user_stats", {"xp": 3, "field_4": 1}, base=0, **had)
+        assert value(client, "user_stats")["xp"] == 23
 
 
 async def test_devices_that_are_alive_keep_their_entries(start_service: StartService) -> None:

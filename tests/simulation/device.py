@@ -26,6 +26,8 @@ class Pending:
     chained: bool
     """Whether it was made on top of another one that waited, and not on the server's copy."""
     sent: bool = False
+    rebased: bool = False
+    """Whether it is to be made on whatever the device holds when it is sent."""
 
     def forget_base(self) -> None:
         """Its base means nothing (any more): says what the device had instead."""
@@ -54,11 +56,14 @@ class Store:
     previous: str | None = None
     era: int = 0
     """How many restored backups of the server it knows of: for the books only."""
+    copied: bool = False
+    """Whether a copy of it may go by the same device id: for the machine only."""
     resync: set[str] | None = None
     """While it starts over after a 410: the keys that the server gave so far."""
 
     def duplicate(self) -> "Store":
         """What a copy of its files holds."""
+        self.copied = True
         return replace(
             self,
             copies={key: replace(one) for key, one in self.copies.items()},
@@ -114,6 +119,8 @@ class Store:
         """Pushes the first `take` mutations of the outbox, and pulls."""
         for pending in self.outbox[:take]:
             pending.sent = True
+            if pending.rebased:
+                pending.body["base"] = self.copies.get(pending.body["key"], Copy()).version
         return {
             "device": self.device,
             "cursor": self.cursor,
@@ -123,9 +130,17 @@ class Store:
             "mutations": [dict(pending.body) for pending in self.outbox[:take]],
         }
 
+    def request_alone(self, sent_at_ms: int) -> Json:
+        """The first mutation of the outbox, for the route of its document."""
+        self.outbox[0].sent = True
+        body = dict(self.outbox[0].body)
+        return {"device": self.device, "sent_at": sent_at_ms, "mutations": [body], "alone": True}
+
     def receive(self, request: Json, reply: Reply, new_device: Callable[[], str]) -> bool:
         """Takes in an answer, as one local transaction; whether it was one and all is pulled."""
         match reply.status, reply.body.get("code"):
+            case 200, _ if request.get("alone"):
+                self._adopt_result(reply.body["results"][0], request["mutations"][0])
             case 200, _:
                 self._adopt(request, reply.body)
                 return not reply.body["more"]
@@ -154,8 +169,10 @@ class Store:
             code = result["problem"]["code"]
             pending = next(one for one in self.outbox if one.body["id"] == result["id"])
             if code == "base-unknown":
-                assert pending.before is not None, f"there is no base value to send: {pending}"
-                pending.body["base_value"] = pending.before
+                # What was made on nothing, while it was deleted, has no base value to send.
+                pending.rebased = pending.before is None
+                if pending.before is not None:
+                    pending.body["base_value"] = pending.before
                 return
             # Nothing is there to delete: a restored database has lost it.
             assert (code, body["op"]) == ("document-not-found", "delete"), result
@@ -175,7 +192,7 @@ class Store:
         What an edit was made on top of may be known under the old id alone, so it says what that
         was; and so does the first of a chain, lest it is refused and comes in behind the others.
         """
-        self.device, self.previous = device, None
+        self.device, self.previous, self.copied = device, None, False
         for pending in self.outbox:
             if pending.chained:
                 pending.forget_base()

@@ -124,11 +124,18 @@ class _Hunted(Devices):
 @click.option("--runs", default=3, show_default=True, help="Runs for each bug, each with a seed.")
 @click.option("--seed", "first", default=1, show_default=True, help="Of the first run.")
 @click.option("--only", help="One bug, by its name.")
+@click.option("--shrink/--no-shrink", default=True, help="Also down to the steps that matter.")
 @click.option("--survive/--no-survive", default=True, help="Also run without a bug.")
-def main(server: str, budget: str, runs: int, first: int, only: str | None, survive: bool) -> None:
+def main(
+    server: str, budget: str, runs: int, first: int, only: str | None, shrink: bool, survive: bool
+) -> None:
     """Plants each bug, and runs the machine until it finds it."""
     console = Console()
-    with _on_model(BUDGETS[budget]) if server == "model" else _on_service(BUDGETS[budget]) as prey:
+    with (
+        _on_model(BUDGETS[budget], shrink)
+        if server == "model"
+        else _on_service(BUDGETS[budget]) as prey
+    ):
         chosen = {
             name: one
             for name, one in prey.items()
@@ -152,10 +159,11 @@ def main(server: str, budget: str, runs: int, first: int, only: str | None, surv
 
 
 @contextlib.contextmanager
-def _on_model(budget: Budget) -> Iterator[Prey]:
+def _on_model(budget: Budget, shrink: bool) -> Iterator[Prey]:
     bugs = {**BUGS, NO_BUG: Model}
     yield {
-        name: partial(hunt, model_maker(model), budget.on_model()) for name, model in bugs.items()
+        name: partial(hunt, model_maker(model), budget.on_model(), shrink=shrink)
+        for name, model in bugs.items()
     }
 
 

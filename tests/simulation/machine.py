@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from tests.simulation.network import FAULTS, Fault
+from tests.simulation.network import CRASHES, FAULTS, Fault
 from tests.simulation.server import HISTORY, Server
 from tests.simulation.world import MOST_DEVICES, Device, SimulatedClock, World
 
@@ -19,14 +19,20 @@ MUCH = 500
 COUNTERS = (("user_stats", "xp"), ("user_stats", "hearts"), ("game_stats", "games_played"))
 MAXIMA = (("game_stats", "score"), ("user_stats", "level"), ("lesson_progress", "unlocked_count"))
 MAPS = (("game_stats", "best_scores"), ("lesson_progress", "best_stars"))
+TALLIED = ("n", "best", "tags", "title", "patch", "delete")
 REGISTERS = (("settings", "theme"), ("user_stats", "theme"), ("lesson:1", "title"))
 
 whos = st.integers(0, MOST_DEVICES - 1)
 amounts = st.sampled_from([1, -1, 3, -4, 8])
 skews = st.sampled_from([0, 90 * SECOND_MS, -90 * SECOND_MS, 3 * DAY_MS, -9 * DAY_MS])
+absences = st.sampled_from([100 * DAY_MS, 200 * DAY_MS])
+"""After the longer one every device counts as gone, after the shorter one some may."""
+busy_places = st.sampled_from([COUNTERS[0], REGISTERS[0]])
 choices = st.integers(0, 3)
 """A few values, so that a choice can be undone; the last is unlike all others."""
 faults = st.sampled_from(FAULTS)
+faults_but_late = st.sampled_from([one for one in FAULTS if one != "late"])
+"""For requests without a cursor: nothing tells them that a server was restored on their way."""
 
 
 class Devices(RuleBasedStateMachine):
@@ -181,6 +187,29 @@ class Devices(RuleBasedStateMachine):
         if device.store.view("draft")[1] is not None:
             device.store.delete("draft", self.world.record(device, "write", ("draft",), None))
 
+    @rule(who=whos, what=st.sampled_from(TALLIED), choice=choices)
+    def tally(self, who: int, what: str, choice: int) -> None:
+        """Counts and sets that are deleted at times. No book is kept of it: what a sum must be
+        depends on what each delete had seen. But all must agree, and the service with the model.
+        """
+        device, value = self._object(who, "tally")
+        stamp = self.world.stamp(device)
+        match what:
+            case "delete":
+                if device.store.view("tally")[1] is not None:
+                    device.store.delete("tally", stamp)
+                    self.world.coverage["delete under a rule that counts"] += 1
+                return
+            case "patch":
+                if not _waits_with_put(device, "tally"):
+                    device.store.patch("tally", {"delta": {"n": 1}} | stamp, with_base=True)
+                return
+            case "tags":
+                value["tags"] = sorted({*value.get("tags", [])} ^ {choice})
+            case _:
+                value[what] = value.get(what, 0) + choice
+        device.store.put("tally", value, stamp)
+
     # --- the network -------------------------------------------------------------------------
 
     @rule(who=whos)
@@ -197,18 +226,48 @@ class Devices(RuleBasedStateMachine):
         self.world.clock.now += 1
         self.world.sync(self.device(who), fault, limit, take)
 
+    @rule(
+        who=whos,
+        place=st.sampled_from(COUNTERS),
+        amount=amounts,
+        crash=st.sampled_from(tuple(CRASHES)),
+    )
+    def count_in_a_crash(self, who: int, place: tuple[str, str], amount: int, crash: Fault) -> None:
+        """The server fails at a commit, so it takes a request that writes to meet it."""
+        self._count(who, place, amount)
+        self._sync(who, crash, MUCH, MUCH)
+
+    @rule(who=whos, op=st.sampled_from(["put", "patch", "delete"]), fault=faults_but_late)
+    def write_alone(self, who: int, op: str, fault: Fault) -> None:
+        """By PUT, PATCH or DELETE: what waits longest, or if nothing does a new edit."""
+        device = self.device(who)
+        if not device.store.outbox:
+            match op:
+                case "put":
+                    self._count(who, COUNTERS[0], 1)
+                case "patch":
+                    self.count_by_patch(who, COUNTERS[0], 1, with_base=True)
+                case _:
+                    self.delete(who)
+        self.world.clock.now += 1
+        waiting = [one.body["op"] for one in device.store.outbox[:1]]
+        if self.world.write_alone(device, fault):
+            self.world.coverage[f"alone: {waiting[0]}"] += 1
+
     @precondition(lambda self: self.world.network.under_way)
     @rule(pick=st.integers(0, 9))
     def arrive(self, pick: int) -> None:
         self.world.network.arrive(pick)
 
-    @rule(who=whos, other=whos)
-    def sync_two_at_once(self, who: int, other: int) -> None:
+    @rule(who=whos, other=whos, edits=st.booleans())
+    def sync_two_at_once(self, who: int, other: int, edits: bool) -> None:
+        for number in (who, other) if edits else ():
+            self._count(number, COUNTERS[0], 1)
         one, two = self.device(who), self.device(other)
         if one is not two and one.store.account == two.store.account:
             self.world.sync_two(one, two)
 
-    @rule(who=whos, place=st.sampled_from([COUNTERS[0], REGISTERS[0]]))
+    @rule(who=whos, place=busy_places)
     def a_busy_hour(self, who: int, place: tuple[str, str]) -> None:
         """More versions than the history keeps, so that other devices' bases are forgotten."""
         for _ in range(HISTORY + 1):
@@ -224,6 +283,30 @@ class Devices(RuleBasedStateMachine):
     @rule(elapsed=st.sampled_from([1, SECOND_MS, 180 * SECOND_MS, 2 * DAY_MS]))
     def time_passes(self, elapsed: int) -> None:
         self.world.clock.now += elapsed
+
+    @rule(elapsed=absences)
+    def fold(self, elapsed: int) -> None:
+        self.world.fold(elapsed)
+
+    @rule(who=whos, other=whos, place=busy_places, elapsed=absences)
+    def come_back_after_folding(
+        self, who: int, other: int, place: tuple[str, str], elapsed: int
+    ) -> None:
+        """A device has edited and is away while another writes and the document is folded."""
+        for one in (who, other):
+            if place in COUNTERS:
+                self._count(one, place, 1)
+            else:
+                self._choose(one, place, 3)
+        if self.device(who) is not self.device(other):
+            self._sync(other, "none", MUCH, MUCH)
+        self.world.fold(elapsed)
+
+    @precondition(lambda self: not self.world.rules_changed)
+    @rule()
+    def change_rules(self) -> None:
+        self.world.change_rules()
+        self.world.coverage["rules changed"] += 1
 
     @rule(who=whos, skew=skews)
     def set_a_clock(self, who: int, skew: int) -> None:

@@ -7,12 +7,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from merge_rules.adoption import adopt_state
 from merge_rules.canonical import encode
 from merge_rules.documents import shipped_registry
 from merge_rules.refusal import parse_pointer
 from merge_rules.rule import ABSENT, Operation, Rule, State
-from merge_rules.stamp import Stamp, edit_stamp
-from tests.simulation.server import HISTORY, UNAVAILABLE, Crash, Documents, Json, Reply
+from merge_rules.stamp import ZERO, Stamp, edit_stamp
+from merge_rules.state import encode as encode_state
+from tests.simulation import changed_rules, first_rules
+from tests.simulation.server import (
+    HISTORY,
+    UNAVAILABLE,
+    Crash,
+    Documents,
+    Folded,
+    Json,
+    Reply,
+)
 
 
 @dataclass(slots=True, frozen=True)
@@ -35,8 +46,12 @@ class Document:
     version: int = 0
     seq: int = 0
     epoch_version: int = 0
+    folded: int = 0
+    """The version that was folded last: what was known of older ones cannot be joined any more."""
     deleted: bool = True
     state: State = None
+    beside: int = 0
+    """The bytes that it took to store what is known beside the value, by the rule of that time."""
     kept: dict[int, State] = field(default_factory=dict)
     began: tuple[str, int | None] = ("", None)
     """The device that deleted it last, and the base of that."""
@@ -60,13 +75,16 @@ class Account:
     seen: set[str] = field(default_factory=set)
     sent: dict[str, list[str]] = field(default_factory=dict)
     """By device, the mutations accepted from it, in order."""
+    wrote: dict[str, int] = field(default_factory=dict)
+    """By device, when it last wrote: who is alive."""
     accepted: set[str] = field(default_factory=set)
     """As `seen`, for the harness: no planted bug touches it."""
 
     def fork(self) -> "Account":
         documents = {key: document.fork() for key, document in self.documents.items()}
         sent = {device: list(ids) for device, ids in self.sent.items()}
-        return Account(self.seq, documents, set(self.seen), sent, set(self.accepted))
+        seen, accepted = set(self.seen), set(self.accepted)
+        return Account(self.seq, documents, seen, sent, dict(self.wrote), accepted)
 
 
 @dataclass(slots=True)
@@ -96,6 +114,7 @@ class Model:
     def __init__(self, clock: Callable[[], int]) -> None:
         self.clock = clock
         self.registry = shipped_registry()
+        first_rules.register(self.registry)
         self.accounts: dict[str, Account] = {}
         self.era = 0
         self.backup: dict[str, Account] = {}
@@ -140,12 +159,49 @@ class Model:
     def accepted(self, account: str) -> frozenset[str]:
         return frozenset(self._account(account).accepted)
 
+    def fold(self, before_ms: int) -> None:
+        for account in self.accounts.values():
+            alive = {device for device, at in account.wrote.items() if at >= before_ms}
+            for document in account.documents.values():
+                self._fold(document, before_ms, alive)
+
+    def _fold(self, document: Document, before_ms: int, alive: set[str]) -> None:
+        rule, state = document.rule, document.state
+        folded = rule.fold(state, before_ms, alive)
+        beside = _size_beside(rule, folded)
+        if document.deleted or beside >= document.beside:
+            return  # There is nothing to win, and bases would be refused for it.
+        document.state, document.beside, document.folded = folded, beside, document.version
+        document.kept = {document.version: folded}
+
+    def folded(self) -> Folded:
+        return {
+            (name, key): document.folded
+            for name, account in self.accounts.items()
+            for key, document in account.documents.items()
+            if document.folded
+        }
+
+    def change_rules(self) -> None:
+        self.registry = shipped_registry()
+        changed_rules.register(self.registry)
+        self._adopt_all()
+
+    def _adopt_all(self) -> None:
+        """Every state becomes one of the present rule of its document."""
+        for account in self.accounts.values():
+            for key, document in account.documents.items():
+                rule = self.registry.rule_for(key)
+                if rule.fingerprint != document.rule.fingerprint:
+                    _adopt(document, rule)
+
     def back_up(self) -> None:
         self.backup = {name: account.fork() for name, account in self.accounts.items()}
 
     def restore(self) -> None:
         self.accounts = {name: account.fork() for name, account in self.backup.items()}
         self.era += 1
+        self._adopt_all()
 
     # --- one request -------------------------------------------------------------------------
 
@@ -153,7 +209,7 @@ class Model:
         return self.accounts.setdefault(name, Account())
 
     def _check_cursor(self, name: str, request: Json) -> Reply | None:
-        cursor = request["cursor"]
+        cursor = request.get("cursor")
         if cursor is None:
             return None
         era, _, seq = cursor.partition(".")
@@ -165,7 +221,7 @@ class Model:
         """Reads and decides; nothing is there for others until `_commit`."""
         transaction = Transaction(request, self._account(name).fork())
         account = transaction.account
-        if self.forked(account, request):
+        if not request.get("alone") and self.forked(account, request):
             transaction.refusal = Reply(409, {"code": "device-forked"})
             return transaction
         for body in request["mutations"]:
@@ -182,6 +238,9 @@ class Model:
     def _finish(self, name: str, transaction: Transaction) -> Reply:
         if transaction.refusal is not None:
             return transaction.refusal
+        if transaction.request.get("alone"):
+            (body,), (result,) = transaction.request["mutations"], transaction.results
+            return Reply(200, {"results": [{"value": body.get("value")} | result]})
         return self._pull(name, transaction.request, transaction.results)
 
     def _pull(self, name: str, request: Json, results: list[Json]) -> Reply:
@@ -241,6 +300,7 @@ class Model:
         if document.version > version:
             account.seq += 1
             document.seq = account.seq
+        account.wrote[device] = self.clock()
         account.accepted.add(body["id"])
         account.sent.setdefault(device, []).append(body["id"])
         self._remember(account, body["id"])
@@ -296,12 +356,15 @@ class Model:
         version = document.version
         state = document.rule.advance(document.state, body["value"], stamp)
         if state == document.state and not document.deleted and version:
+            document.beside = _size_beside(document.rule, state)
             return "unchanged"
         self._store(document, device, body["id"], state, Own(0, body["base"], state, state))
         return "applied" if document.version > version else "unchanged"
 
     def _patch(self, document: Document, device: str, body: Json, stamp: Stamp) -> str:
-        rule, base, seen = document.rule, body.get("base"), ABSENT
+        rule, base, seen = document.rule, self._base_of(document, device, body), ABSENT
+        if base is not None and base < document.epoch_version:
+            return "superseded"
         operations = _operations(body)
         state, delta = document.state, rule.bottom
         for operation in operations:
@@ -317,7 +380,8 @@ class Model:
         else:
             seen = self._own(document, device, base or 0)
         own, version = rule.join(seen, delta), document.version
-        kept = base == 0 or base in document.kept
+        # Where the base is not known the own view is not all that the device held on it.
+        kept = known and (base == 0 or base in document.kept)
         self._store(document, device, body["id"], state, Own(0, base if kept else None, own, own))
         return "applied" if document.version > version else "unchanged"
 
@@ -339,7 +403,7 @@ class Model:
 
     def _base_of(self, document: Document, device: str, body: Json) -> int | None:
         """The base named; a device that deleted the document itself has seen it deleted."""
-        base: int | None = body["base"]
+        base: int | None = body.get("base")
         if base is None or base >= document.epoch_version:
             return base
         began_by, began_on = document.began
@@ -348,10 +412,15 @@ class Model:
     def _seen(self, document: Document, device: str, base: int) -> State:
         """* base' = state(base) ⊔ own; ABSENT if neither that nor what was made on it is kept."""
         state = self._base(document, base)
+        # Base 0 has no version that folding could forget, but what was written on it has.
+        if base == 0 and document.folded and self._owns(document, device, base):
+            state = ABSENT
         if state is not ABSENT:
             return document.rule.join(state, self._own(document, device, base))
         own = self._own_on(document, device, base)
-        return ABSENT if own is None or own.made_up else own.proposed
+        if own is None or own.made_up or own.version <= document.folded:
+            return ABSENT
+        return own.proposed
 
     def _base(self, document: Document, base: int) -> State:
         """* The document at an earlier version, ABSENT if that is not kept any more."""
@@ -360,7 +429,7 @@ class Model:
     def _own(self, document: Document, device: str, base: int) -> State:
         """* What the device's last writes proposed, as far as they came after the base."""
         state = document.rule.bottom
-        for own in self._owns(document, device, base):
+        for own in self._owns(document, device, max(base, document.folded)):
             state = document.rule.join(state, own.proposed)
         return state
 
@@ -378,8 +447,11 @@ class Model:
     def _made_up(self, document: Document, device: str, body: Json, base: int | None) -> State:
         """What the device had seen, from its plain value, where the base is not kept."""
         rule, own = document.rule, self._own_on(document, device, base)
-        if own is not None:
+        if own is not None and own.version > document.folded:
             return own.copy
+        if own is not None:
+            # Only its value is still good: counts of the device may be anybody's by now.
+            return rule.reconstruct(rule.value(own.copy), document.state, device)
         if "base_value" in body:
             return rule.reconstruct(body["base_value"], document.state, device)
         if rule.needs_base:
@@ -404,12 +476,31 @@ class Model:
         changed = document.deleted or not _same(document, state)
         document.version += changed
         document.deleted, document.state = False, state
+        document.beside = _size_beside(document.rule, state)
         document.owns.setdefault(device, {})[mutation] = replace(own, version=document.version)
         self._keep(document)
 
     def _keep(self, document: Document) -> None:
         document.kept[document.version] = document.state
         document.kept.pop(document.version - HISTORY, None)
+
+
+def _adopt(document: Document, rule: Rule) -> None:
+    """The states of the former rule, each by itself. None of the rules here needs a time for it."""
+
+    def adopted(state: State) -> State:
+        return adopt_state(document.rule, state, rule, ZERO)
+
+    document.state = adopted(document.state)
+    document.kept = {version: adopted(state) for version, state in document.kept.items()}
+    for owns in document.owns.values():
+        for mutation, own in owns.items():
+            owns[mutation] = replace(own, proposed=adopted(own.proposed), copy=adopted(own.copy))
+    document.rule = rule
+
+
+def _size_beside(rule: Rule, state: State) -> int:
+    return len(encode_state(rule, state).sidecar)
 
 
 def _same(document: Document, state: State) -> bool:

@@ -91,11 +91,15 @@ class Network:
             self.coverage[outcome] += 1
             if outcome == "rejected":
                 self.coverage[result["problem"]["code"]] += 1
+                if (body.get("base") or 0) < self.books[account].folded.get(body["key"], 0):
+                    self.coverage["refused on a folded base"] += 1
                 continue
             self.bodies.setdefault(account, {})[body["id"]] = body
             self.books[account].heard(result)
             base = body.get("base")
             if base is not None and outcome != "duplicate" and base + 1 < result["version"]:
                 self.coverage["stale commit"] += 1
+            if 0 < (base or 0) <= self.books[account].changed.get(body["key"], 0):
+                self.coverage["commit on a base of another rule"] += outcome == "merged"
             if "base_value" in body and outcome != "duplicate":
                 self.coverage["commit on a forgotten base"] += 1

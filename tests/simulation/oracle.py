@@ -28,6 +28,10 @@ class Book:
     edits: dict[str, Edit] = field(default_factory=dict)
     versions: dict[str, dict[str, int]] = field(default_factory=dict)
     """By key, then by mutation, as the answers said: those of the lost ones are not known."""
+    folded: dict[str, int] = field(default_factory=dict)
+    """By key, the version that was folded last."""
+    changed: dict[str, int] = field(default_factory=dict)
+    """By key, the version at which its rule was changed."""
     lost: set[str] = field(default_factory=set)
     """Edits that a restored database does not hold and that no device holds either."""
 

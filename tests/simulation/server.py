@@ -17,6 +17,10 @@ Documents = dict[str, tuple[int, bytes]]
 """Every document of an account: its version and its canonical bytes; `null` once deleted."""
 
 
+Folded = dict[tuple[str, str], int]
+"""By account and key, the version at which a document was folded last."""
+
+
 class Reply(NamedTuple):
     """What comes back over the wire."""
 
@@ -31,7 +35,11 @@ class Server(Protocol):
     """What the machine does to a server. All of it is synchronous and deterministic."""
 
     def sync(self, account: str, request: Json, crash: Crash | None = None) -> Reply:
-        """`POST /v1/sync`. The server may crash at its commit; then it was restarted since."""
+        """`POST /v1/sync`. The server may crash at its commit; then it was restarted since.
+
+        A request that is marked `alone` goes to the route of its document instead: `PUT`, `PATCH`
+        or `DELETE /v1/documents/{key}`. It has one mutation and no cursor, and so has the answer.
+        """
 
     def overlap(self, account: str, first: Json, second: Json) -> tuple[Reply, Reply]:
         """Two requests at once: the second arrives when the first has read, before it commits."""
@@ -41,6 +49,15 @@ class Server(Protocol):
 
     def accepted(self, account: str) -> frozenset[str]:
         """The ids of all mutations that are in the documents: harness only."""
+
+    def fold(self, before_ms: int) -> None:
+        """Housekeeping: forgets what only edits and devices from before a time could need."""
+
+    def folded(self) -> Folded:
+        """Which documents were folded: harness only."""
+
+    def change_rules(self) -> None:
+        """From now on the rules of `changed_rules` merge; what is stored is adopted by them."""
 
     def back_up(self) -> None:
         """Keeps all that the server holds."""

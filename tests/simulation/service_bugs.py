@@ -1,7 +1,7 @@
 """The same bugs in the real service, planted from outside: its code has no switch for them.
 
-Each is a patch for as long as it is entered. Where the database itself stands in the way of a
-bug (an id that is accepted twice breaks a key), the bug shows as an error and not as a loss.
+Each is a patch for as long as it is entered. Ids are the key of a table, which would break on one
+that is accepted twice; the bugs that forget ids let it pass, so that they show as a loss.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,12 +9,13 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
+from uuid import UUID
 
 from app.documents import pipeline, statements, store
 from app.documents.decide import _Case
 from app.documents.own_view import OwnView
 from app.documents.workspace import Past, Workspace
-from tests.simulation.service import Gate
+from tests.simulation.gate import Gate
 
 
 def base_ignored() -> AbstractContextManager[Any]:
@@ -51,11 +52,39 @@ def own_view_is_merged_state() -> AbstractContextManager[Any]:
     return patch.object(Workspace, "record", forget_the_proposal)
 
 
-def no_dedupe() -> AbstractContextManager[Any]:
+@contextmanager
+def no_dedupe() -> Iterator[None]:
     async def nothing(*_: Any) -> dict[Any, Any]:
         return {}
 
-    return patch.object(store, "read_seen", nothing)
+    with _ids_accepted_again(), patch.object(store, "read_seen", nothing):
+        yield
+
+
+@contextmanager
+def dedupe_keeps_only_the_last_id() -> Iterator[None]:
+    read_seen, write_seen = store.read_seen, store.write_seen
+    last: dict[str, UUID] = {}
+
+    async def write(connection: Any, rows: Any) -> None:
+        last.update({row[0]: row[1] for row in rows})
+        await write_seen(connection, rows)
+
+    async def read(connection: Any, accounts: Any, ids: Any) -> dict[Any, Any]:
+        found = await read_seen(connection, accounts, ids)
+        return {id: one for id, one in found.items() if last.get(id[0]) == id[1]}
+
+    with (
+        _ids_accepted_again(),
+        patch.object(store, "write_seen", write),
+        patch.object(store, "read_seen", read),
+    ):
+        yield
+
+
+def _ids_accepted_again() -> AbstractContextManager[Any]:
+    tolerant = f"{statements.WRITE_SEEN}on conflict do nothing"
+    return patch.object(statements, "WRITE_SEEN", tolerant)
 
 
 def no_lock() -> AbstractContextManager[Any]:
@@ -101,10 +130,10 @@ SERVICE_BUGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "acknowledge without commit": acknowledge_without_commit,
     "no own view": no_own_view,
     "own view := merged state": own_view_is_merged_state,
+    "dedupe keeps only the last id": dedupe_keeps_only_the_last_id,
     "no dedupe": no_dedupe,
     "no lock": no_lock,
     "reply with the state before the merge": reply_with_the_state_before_the_merge,
     "pruned base taken as bottom": pruned_base_is_bottom,
     "two devices with one id": two_devices_with_one_id,
 }
-"""All but `dedupe keeps only the last id`: ids are a table's key, which keeps all or none."""

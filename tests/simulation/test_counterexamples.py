@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import Service
 from tests.simulation.hunt import machine_on, model_maker
-from tests.simulation.machine import Devices
+from tests.simulation.machine import DAY_MS, Devices
 from tests.simulation.model import Model
 from tests.simulation.server import HISTORY
 from tests.sync.wire import Json, documents, outcomes, patch, post, put, refused, sync
@@ -106,4 +106,20 @@ def test_a_refused_edit_does_not_come_in_behind_a_later_one(machine: Devices) ->
         machine.sync(who=who)
     machine.a_busy_hour(place=("user_stats", "xp"), who=0)
     machine.choose_and_undo(first=1, place=("user_stats", "theme"), who=2)
+    machine.teardown()
+
+
+def test_a_copy_brings_an_edit_again_after_a_later_one(machine: Devices) -> None:
+    """A restored server lost a PATCH that it had acknowledged; the edit made on it was refused at
+    first, and comes alone. Then a copy of the store brings both. A PATCH is made on the document as
+    it is, so nobody can say any more which of the two is the later one: the books said so."""
+    place = ("settings", "theme")
+    machine.begin(skews=[0, 0, 0], seeded=True)
+    machine.choose_by_patch(choice=0, who=0)
+    machine.come_back_after_folding(elapsed=100 * DAY_MS, other=0, place=place, who=0)
+    machine.back_up_or_restore_the_server()
+    machine.back_up_or_restore_a_store(who=0)
+    machine.fold(elapsed=100 * DAY_MS)
+    machine.sync(who=0)
+    machine.back_up_or_restore_the_server()
     machine.teardown()

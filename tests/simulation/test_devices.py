@@ -33,11 +33,22 @@ EVENTS = (
     "restored server",
     "relink",
     "moved edit",
+    "folded document",
+    "refused on a folded base",
+    "rules changed",
+    "alone: put",
+    "alone: patch",
+    "commit on a base of another rule",
     "fault: read and commit split",
     "fault: crash before commit",
     "fault: crash after commit",
 )
-RARE = ("superseded", *(f"fault: {fault}" for fault in FAULTS))
+RARE = (
+    "superseded",
+    "delete under a rule that counts",
+    "alone: delete",
+    *(f"fault: {fault}" for fault in FAULTS),
+)
 
 
 def assert_covered(coverage: Counter[str], *events: str) -> None:

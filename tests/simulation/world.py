@@ -9,9 +9,10 @@ from uuid import UUID
 from tests.simulation.device import Pending, Store
 from tests.simulation.network import Fault, Network
 from tests.simulation.oracle import Book, Edit, Path
-from tests.simulation.server import Json, Reply, Server, canonical
+from tests.simulation.server import Folded, Json, Reply, Server, canonical
 
 ACCOUNTS = ("home", "away")
+FOLD_AFTER_MS = 180 * 86_400_000
 MOST_DEVICES = 5
 ROUNDS = 12
 """Syncs that a device needs at most to be done, once the network is good."""
@@ -60,6 +61,7 @@ class World:
     kept: Device | None = None
     """A backup of a device's local store, not opened yet."""
     restores: int = 0
+    rules_changed: bool = False
     backup_versions: dict[str, dict[str, dict[str, int]]] | None = None
 
     def __post_init__(self) -> None:
@@ -131,6 +133,22 @@ class World:
             if reply.status == 200:
                 return
             fault = "none"
+
+    def write_alone(self, device: Device, fault: Fault) -> bool:
+        """Sends the first edit that waits by itself, if that is safe; whether it was.
+
+        Such a write names no cursor and no last mutation, so that nobody finds out that the store
+        is a copy, or that the server was restored: that takes a sync, and one before it.
+        """
+        store = device.store
+        up_to_date = store.era == self.restores and store.cursor is not None
+        if not store.outbox or store.copied or not up_to_date:
+            return False
+        request = store.request_alone(self.clock() + device.skew_ms)
+        reply = self.network.send(store.account, request, fault)
+        if reply is not None:
+            self.receive(store, request, reply)
+        return True
 
     def receive(self, store: Store, request: Json, reply: Reply, *, latest: bool = True) -> None:
         complete = store.receive(request, reply, self.new_store)
@@ -207,6 +225,28 @@ class World:
         devices = [*self.devices, *([self.kept] if self.kept else [])]
         return [store for device in devices for store in device.stores()]
 
+    # --- housekeeping ------------------------------------------------------------------------
+
+    def fold(self, elapsed_ms: int) -> None:
+        """Time passes, and the server folds what only edits and devices of long ago could need."""
+        self.clock.now += elapsed_ms
+        self.server.fold(self.clock() - FOLD_AFTER_MS)
+        folded = self.server.folded()
+        for (account, key), version in folded.items():
+            self.coverage["folded document"] += version > self.books[account].folded.get(key, 0)
+        self._enter_folded(folded)
+
+    def _enter_folded(self, folded: Folded) -> None:
+        for name, book in self.books.items():
+            book.folded = {key: at for (account, key), at in folded.items() if account == name}
+
+    def change_rules(self) -> None:
+        self.rules_changed = True
+        self.server.change_rules()
+        for name, book in self.books.items():
+            held = self.server.documents(name)
+            book.changed = {key: version for key, (version, _) in held.items()}
+
     # --- backups of the server ---------------------------------------------------------------
 
     def back_up(self) -> None:
@@ -221,25 +261,18 @@ class World:
         assert self.backup_versions is not None
         self.server.restore()
         self.restores += 1
+        self._enter_folded(self.server.folded())
         for name, book in self.books.items():
             book.versions = {key: dict(v) for key, v in self.backup_versions[name].items()}
             stores = [store for store in self.all_stores() if store.account == name]
             waiting = {one.body["id"] for store in stores for one in store.outbox}
             book.lost |= book.edits.keys() - self.server.accepted(name) - waiting
             for store in stores:
-                self._lose_what_was_seen(store, book)
-
-    def _lose_what_was_seen(self, store: Store, book: Book) -> None:
-        """Of the edits that wait, only those made on each other are still known to be in order."""
-        if store.cursor is None:
-            store.era = self.restores
-        for number, pending in enumerate(store.outbox):
-            edit = book.edits.get(pending.body["id"])
-            if edit is None:
-                continue
-            same = [one for one in store.outbox[:number] if one.body["key"] == edit.path[0]]
-            edit.seen = frozenset()
-            edit.seen = frozenset(_chain(same, book))
+                if store.cursor is None:
+                    store.era = self.restores
+            for identifier, before in _order(stores).items():
+                if identifier in book.edits:
+                    book.edits[identifier].seen = before & book.edits.keys()
 
     # --- the end -----------------------------------------------------------------------------
 
@@ -287,6 +320,21 @@ class World:
         outcomes = {result["outcome"] for result in reply.body["results"]}
         assert outcomes == {"duplicate"}, f"sent again: {outcomes}"
         assert reply.body["changes"] == [], "nothing was new, and something changed"
+
+
+def _order(stores: list[Store]) -> dict[str, frozenset[str]]:
+    """By mutation that waits, those that it was made on, in every store that holds it.
+
+    A store and its copy may bring the same edits in another order: one of them knows that the
+    first of two was accepted, and the server that does not know it any more gets the second.
+    """
+    order: dict[str, frozenset[str]] = {}
+    for store in stores:
+        for pending in store.outbox:
+            identifier, waiting = pending.body["id"], store.waiting(pending.body["key"])
+            before = frozenset(one.body["id"] for one in waiting[: waiting.index(pending)])
+            order[identifier] = order.get(identifier, before) & before
+    return order
 
 
 def _chain(waiting: list[Pending], book: Book) -> set[str]:

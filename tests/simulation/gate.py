@@ -1,0 +1,84 @@
+"""A gate at the COMMIT of the real service: to crash it there, or to hold it for a while."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import asyncpg
+
+from app.database.engine import Database
+from tests.simulation.server import Crash
+
+
+@dataclass
+class Gate:
+    """Stands at the COMMIT of one service: to crash it, or to hold it for a while."""
+
+    lies: ClassVar[bool] = False
+    """A planted bug: what crashes before the commit is acknowledged all the same."""
+
+    crashes: list[Crash] = field(default_factory=list)
+    arrived: threading.Event = field(default_factory=threading.Event)
+    opens: threading.Event = field(default_factory=threading.Event)
+    closed: bool = False
+
+    def close(self) -> None:
+        self.arrived.clear()
+        self.opens.clear()
+        self.closed = True
+
+    def open(self) -> None:
+        self.closed = False
+        self.opens.set()
+
+    def wait(self) -> None:
+        self.arrived.set()
+        assert self.opens.wait(600), "nobody opened the gate"
+
+
+class GatedDatabase(Database):
+    """The service's own database, with a gate at every COMMIT."""
+
+    gate: Gate
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        async with super().connection() as connection:
+            yield _Gated(connection, self.gate)
+
+
+class _Gated:
+    """A connection that stops or fails at COMMIT if its gate says so."""
+
+    def __init__(self, connection: Any, gate: Gate) -> None:
+        self._connection = connection
+        self._gate = gate
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        transaction = self._connection.transaction()
+        await transaction.start()
+        try:
+            yield
+        except BaseException:
+            await transaction.rollback()
+            raise
+        if self._gate.closed:
+            await asyncio.get_running_loop().run_in_executor(None, self._gate.wait)
+        crash = self._gate.crashes.pop() if self._gate.crashes else None
+        if crash in (None, "after", "retried after"):
+            await transaction.commit()
+        else:
+            await transaction.rollback()
+        if crash == "before" and self._gate.lies:
+            return
+        if crash in ("before", "after"):
+            raise asyncpg.InsufficientResourcesError("the service crashed")
+        if crash is not None:
+            raise asyncpg.ConnectionDoesNotExistError("the connection was cut")
