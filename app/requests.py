@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
@@ -48,13 +49,22 @@ def decode_body(data: bytes, kind: type[T]) -> T:
     except RecursionError:
         data = _cut(data)
         body = _decode(data, kind)
-    _refuse_repeated_names(data, body)
+    if _looked_into(body):
+        _refuse_repeated_names(data, body)
     return body
+
+
+_decode_list = msgspec.json.Decoder(list[Raw]).decode
+_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+_decoder: Callable[[Any], Any] = cache(msgspec.json.Decoder)
 
 
 def _decode(data: bytes, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(data, type=kind)
+        decoded: T = _decoder(kind).decode(data)
+        return decoded
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -88,17 +98,23 @@ def _cut(data: bytes) -> bytes:
 
 def _refuse_repeated_names(text: bytes | Raw, body: Any) -> None:
     """Raises INVALID_REQUEST: a decoder keeps the last of two in silence."""
-    if isinstance(body, list):
-        for one, inside in zip(msgspec.json.decode(text, type=list[Raw]), body, strict=True):
-            _refuse_repeated_names(one, inside)
-    if not isinstance(body, (msgspec.Struct, dict)):
+    if type(body) is list:
+        for one, inside in zip(_decode_list(text), body, strict=True):
+            if _looked_into(inside):
+                _refuse_repeated_names(one, inside)
         return
-    members = msgspec.json.decode(text, type=dict[str, Raw])
+    members = _decode_members(text)
     if _names_stand_twice(bytes(text), members):
         raise SynclineError(Code.INVALID_REQUEST, "A name stands twice in one object of the body.")
     for name, one in members.items():
-        inside = body[name] if isinstance(body, dict) else getattr(body, name)
-        _refuse_repeated_names(one, inside)
+        inside = body[name] if type(body) is dict else getattr(body, name)
+        if _looked_into(inside):
+            _refuse_repeated_names(one, inside)
+
+
+def _looked_into(body: Any) -> bool:
+    """Whether it was decoded into parts: the rest is Raw, or holds no names."""
+    return type(body) is list or type(body) is dict or hasattr(body, "__struct_fields__")
 
 
 def _names_stand_twice(text: bytes, members: Mapping[str, Raw]) -> bool:

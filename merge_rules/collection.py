@@ -1,6 +1,6 @@
 """Sets and maps: union, causal_set, map_of."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from merge_rules.canonical import decode, encode
@@ -157,8 +157,12 @@ class MapOf(Rule):
         return joined
 
     def value(self, state: State) -> Any:
-        values = {key: self.rule.value(child) for key, child in state.items()}
-        return {key: item for key, item in values.items() if item is not ABSENT}
+        values = {}
+        for key, child in state.items():
+            item = self.rule.value(child)
+            if item is not ABSENT:
+                values[key] = item
+        return values
 
     def operate(self, state: State, operation: Operation, path: Path, stamp: Stamp) -> State:
         if not path:
@@ -199,9 +203,11 @@ class MapOf(Rule):
     def assemble(self, parts: dict[str, State]) -> State:
         return parts
 
-    def stamps(self, state: State) -> Iterator[Stamp]:
+    def stamps(self, state: State) -> Iterable[Stamp]:
+        stamps: list[Stamp] = []
         for child in state.values():
-            yield from self.rule.stamps(child)
+            stamps += self.rule.stamps(child)
+        return stamps
 
     def pack(self, state: State, value: Any, sidecar: Sidecar) -> Packed:
         packed = {}
@@ -282,12 +288,12 @@ class RemovableMapOf(Rule):
         return joined
 
     def value(self, state: State) -> Any:
-        values = {
-            key: self.rule.value(child)
-            for key, (length, child) in state.items()
-            if _present(length)
-        }
-        return {key: item for key, item in values.items() if item is not ABSENT}
+        values = {}
+        for key, (length, child) in state.items():
+            item = self.rule.value(child) if _present(length) else ABSENT
+            if item is not ABSENT:
+                values[key] = item
+        return values
 
     def operate(self, state: State, operation: Operation, path: Path, stamp: Stamp) -> State:
         if not path:
@@ -338,9 +344,11 @@ class RemovableMapOf(Rule):
     def assemble(self, parts: dict[str, State]) -> State:
         return {key: (1, child) for key, child in parts.items()}
 
-    def stamps(self, state: State) -> Iterator[Stamp]:
+    def stamps(self, state: State) -> Iterable[Stamp]:
+        stamps: list[Stamp] = []
         for _, child in state.values():
-            yield from self.rule.stamps(child)
+            stamps += self.rule.stamps(child)
+        return stamps
 
     def pack(self, state: State, value: Any, sidecar: Sidecar) -> Packed:
         packed: dict[str, Packed] = {}

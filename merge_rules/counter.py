@@ -48,8 +48,10 @@ class Counter(Rule):
         return {device: max(a.get(device, (0, 0)), b.get(device, (0, 0))) for device in {**a, **b}}
 
     def value(self, state: State) -> Any:
-        total = sum(entry[1] for entry in state.values())
-        return max(-MAX_INTEGER, min(total, MAX_INTEGER))
+        total = 0
+        for entry in state.values():
+            total += entry[1]
+        return total if -MAX_INTEGER <= total <= MAX_INTEGER else _clamped(total)
 
     def operate(self, state: State, operation: Operation, path: Path, stamp: Stamp) -> State:
         if operation.op == "increment" and not path:
@@ -77,11 +79,13 @@ class Counter(Rule):
     def pack(self, state: State, value: Any, sidecar: Sidecar) -> Packed:
         """[device, writes, sum, …]; of a single device the sum is the value and left out, and so
         is the device if it is the sidecar's first."""
+        if len(state) == 1:
+            ((device, (writes, _)),) = state.items()
+            number = sidecar.pack_device(device)
+            return [number, writes] if number else writes
         packed: list[int] = []
         for device in sorted(state):
             packed += (sidecar.pack_device(device), *state[device])
-        if len(packed) == 3:
-            return packed[:2] if packed[0] else packed[1]
         return packed or None
 
     def unpack(self, value: Any, packed: Packed, sidecar: Sidecar) -> State:
@@ -94,6 +98,10 @@ class Counter(Rule):
             sidecar.unpack_device(entries[i]): (entries[i + 1], entries[i + 2])
             for i in range(0, len(entries), 3)
         }
+
+
+def _clamped(total: int) -> int:
+    return max(-MAX_INTEGER, min(total, MAX_INTEGER))
 
 
 counter = Counter()

@@ -1,6 +1,6 @@
 """A rule that can start afresh, although rules only ever move up."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from merge_rules.refusal import Path
@@ -65,7 +65,7 @@ class Resettable(Rule):
     def fold(self, state: State, before_ms: int, alive: Collection[str]) -> State:
         return (state[0], self.rule.fold(state[1], before_ms, alive))
 
-    def stamps(self, state: State) -> Iterator[Stamp]:
+    def stamps(self, state: State) -> Iterable[Stamp]:
         return self.rule.stamps(state[1])
 
     def pack(self, state: State, value: Any, sidecar: Sidecar) -> Packed:

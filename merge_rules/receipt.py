@@ -1,11 +1,13 @@
 """Why a merge came out so: for each path that somebody changed, who changed what and who won."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from merge_rules.canonical import same
 from merge_rules.refusal import Path, pointer
 from merge_rules.rule import ABSENT, Rule
+
+_Values = tuple[Any, ...]
+"""Base, yours, current and result."""
 
 Receipt = list[dict[str, Any]]
 """One entry a path: path, rule, decided, and base, yours, current, result where there is one.
@@ -21,15 +23,38 @@ def explain(rule: Rule, base: Any, yours: Any, current: Any, result: Any) -> Rec
     `yours` is the value of the state that the device proposed, not the body that it sent, in
     which a field left out is unchanged rather than taken away.
     """
-    return [
-        _entry(path, leaf, values)
-        for path, leaf, values in _leaves(rule, (), (base, yours, current, result))
-        if not (_same(values[0], values[1]) and _same(values[0], values[2]))
-        or not _same(values[2], values[3])
-    ]
+    receipt: Receipt = []
+    _collect(receipt, rule, (), (base, yours, current, result))
+    return receipt
 
 
-def _entry(path: Path, rule: Rule, values: tuple[Any, Any, Any, Any]) -> dict[str, Any]:
+def _collect(receipt: Receipt, rule: Rule, path: Path, values: _Values) -> None:
+    """Adds an entry for each path that somebody changed, at the path or below it."""
+    tokens = _tokens(rule, values)
+    if tokens is None:
+        base, yours, current, result = values
+        if not (_same(base, yours) and _same(base, current) and _same(current, result)):
+            receipt.append(_entry(path, rule, values))
+        return
+    for token in sorted(tokens):
+        below = rule.child(token)
+        if below is not None:
+            inside = tuple(ABSENT if one is ABSENT else one.get(token, ABSENT) for one in values)
+            _collect(receipt, below, (*path, token), inside)
+
+
+def _tokens(rule: Rule, values: _Values) -> set[str] | None:
+    """The keys of the values; None where the rule, or one of them, has nothing inside."""
+    tokens: set[str] = set()
+    for value in values:
+        if isinstance(value, dict):
+            tokens.update(value)
+        elif value is not ABSENT:
+            return None
+    return tokens if any(rule.child(token) is not None for token in tokens) else None
+
+
+def _entry(path: Path, rule: Rule, values: _Values) -> dict[str, Any]:
     named = zip(("base", "yours", "current", "result"), values, strict=True)
     _, yours, current, result = values
     is_yours, is_current = _same(result, yours), _same(result, current)
@@ -40,23 +65,6 @@ def _entry(path: Path, rule: Rule, values: tuple[Any, Any, Any, Any]) -> dict[st
         "decided": decided,
         **{name: value for name, value in named if value is not ABSENT},
     }
-
-
-def _leaves(
-    rule: Rule, path: Path, values: tuple[Any, Any, Any, Any]
-) -> Iterator[tuple[Path, Rule, tuple[Any, Any, Any, Any]]]:
-    tokens = {token: None for value in values if isinstance(value, dict) for token in value}
-    looks_inside = any(rule.child(token) is not None for token in tokens)
-    if not looks_inside or not all(isinstance(value, dict) or value is ABSENT for value in values):
-        yield path, rule, values
-        return
-    for token in sorted(tokens):
-        below = rule.child(token)
-        if below is not None:
-            base, yours, current, result = (
-                ABSENT if value is ABSENT else value.get(token, ABSENT) for value in values
-            )
-            yield from _leaves(below, (*path, token), (base, yours, current, result))
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -1,6 +1,6 @@
 """An object whose fields each have a rule of their own."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from merge_rules.refusal import Path, Refusal, WrongType
@@ -32,19 +32,23 @@ class Record(Rule):
     def check(self, value: Any, path: Path = ()) -> None:
         if not isinstance(value, dict):
             raise WrongType(path, "a record takes an object")
+        rule_of, default = self.fields.get, self.default
         for name, item in value.items():
-            self.child(name).check(item, (*path, name))
+            rule = rule_of(name, default)
+            if rule is not last_write_wins:  # which takes anything
+                rule.check(item, (*path, name))
 
     def delta(self, base: State, value: Any, stamp: Stamp) -> State:
         changed = {}
+        rule_of, default = self.fields.get, self.default
         for name, item in value.items():
-            rule = self.child(name)
+            rule = rule_of(name, default)
+            bottom = rule.bottom
             try:
-                delta = rule.delta(base.get(name, rule.bottom), item, stamp)
+                delta = rule.delta(base.get(name, bottom), item, stamp)
             except Refusal as refusal:
                 raise refusal.below(name) from refusal
-            made = name not in base and rule.value(delta) is not ABSENT
-            if delta != rule.bottom or made:
+            if delta != bottom or (name not in base and rule.value(delta) is not ABSENT):
                 changed[name] = delta
         return changed
 
@@ -52,13 +56,19 @@ class Record(Rule):
         if not a or not b:
             return a or b
         joined = dict(a)
+        rule_of, default = self.fields.get, self.default
         for name, state in b.items():
-            joined[name] = self.child(name).join(a[name], state) if name in a else state
+            joined[name] = rule_of(name, default).join(a[name], state) if name in a else state
         return joined
 
     def value(self, state: State) -> Any:
-        values = {name: self.child(name).value(child) for name, child in state.items()}
-        return {name: item for name, item in values.items() if item is not ABSENT}
+        values = {}
+        rule_of, default = self.fields.get, self.default
+        for name, child in state.items():
+            item = rule_of(name, default).value(child)
+            if item is not ABSENT:
+                values[name] = item
+        return values
 
     def operate(self, state: State, operation: Operation, path: Path, stamp: Stamp) -> State:
         if not path:
@@ -110,14 +120,19 @@ class Record(Rule):
     def assemble(self, parts: dict[str, State]) -> State:
         return parts
 
-    def stamps(self, state: State) -> Iterator[Stamp]:
+    def stamps(self, state: State) -> Iterable[Stamp]:
+        stamps: list[Stamp] = []
+        rule_of, default = self.fields.get, self.default
         for name, child in state.items():
-            yield from self.child(name).stamps(child)
+            stamps += rule_of(name, default).stamps(child)
+        return stamps
 
     def pack(self, state: State, value: Any, sidecar: Sidecar) -> Packed:
         packed = {}
+        rule_of, default = self.fields.get, self.default
         for name in sorted(state):
-            item = self.child(name).pack(state[name], value.get(name, ABSENT), sidecar)
+            rule = rule_of(name, default)
+            item = rule.pack(state[name], value.get(name, ABSENT), sidecar)
             if item is not None:
                 packed[name] = item
         return pack_keys(packed, value)
@@ -125,8 +140,9 @@ class Record(Rule):
     def unpack(self, value: Any, packed: Packed, sidecar: Sidecar) -> State:
         held = {} if value is ABSENT else value
         extra = unpack_keys(packed, held)
+        rule_of, default = self.fields.get, self.default
         return {
-            name: self.child(name).unpack(held.get(name, ABSENT), extra.get(name), sidecar)
+            name: rule_of(name, default).unpack(held.get(name, ABSENT), extra.get(name), sidecar)
             for name in {**held, **extra}
         }
 

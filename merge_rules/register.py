@@ -1,6 +1,6 @@
 """Rules that keep one write whole: last write wins, and strict."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from merge_rules import plain
@@ -26,13 +26,15 @@ class LastWriteWins(Rule):
         return True
 
     def delta(self, base: State, value: Any, stamp: Stamp) -> State:
-        held = self.value(base)
-        if value is ABSENT and held is ABSENT:
+        if base is None:
+            return None if value is ABSENT else (stamp, value)
+        held = ABSENT if len(base) == 1 else base[1]
+        if value is ABSENT:
+            if held is ABSENT:
+                return None
+        elif held is not ABSENT and same(held, value):
             return None
-        if value is not ABSENT and held is not ABSENT and same(held, value):
-            return None
-        if base is not None:
-            stamp = max(stamp, successor(base[0], stamp[2]))
+        stamp = max(stamp, successor(base[0], stamp[2]))
         return (stamp,) if value is ABSENT else (stamp, value)
 
     def join(self, a: State, b: State) -> State:
@@ -61,9 +63,8 @@ class LastWriteWins(Rule):
             return current if held is ABSENT else None
         return current if held is not ABSENT and same(held, value) else (ZERO, value)
 
-    def stamps(self, state: State) -> Iterator[Stamp]:
-        if state is not None:
-            yield state[0]
+    def stamps(self, state: State) -> Iterable[Stamp]:
+        return () if state is None else state[:1]
 
     def fold(self, state: State, before_ms: int, alive: Collection[str]) -> State:
         if state is None or state[0][0] >= before_ms:

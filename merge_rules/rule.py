@@ -153,9 +153,9 @@ class Rule:
         """The state whose `parts` these are; only where the rule looks inside."""
         raise NotImplementedError
 
-    def stamps(self, state: State) -> Iterator[Stamp]:
+    def stamps(self, state: State) -> Iterable[Stamp]:
         """Every stamp in the state."""
-        return iter(())
+        return ()
 
     def pack(self, state: State, value: Any, sidecar: Sidecar) -> Packed:
         """What `value`, the state's own, does not say about the state; None if it says all."""

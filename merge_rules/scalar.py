@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from merge_rules.canonical import encode
+from merge_rules.canonical import encode, same
 from merge_rules.plain import is_number
 from merge_rules.refusal import Path, WrongType
 from merge_rules.rule import ABSENT, Operation, Rule, State
@@ -16,7 +16,11 @@ class _Greatest(Rule):
         raise NotImplementedError
 
     def delta(self, base: State, value: Any, stamp: Stamp) -> State:
-        return value if base is None or self._key(value) > self._key(base) else None
+        if base is None:
+            return value
+        if same(value, base):
+            return None
+        return value if self._key(value) > self._key(base) else None
 
     def join(self, a: State, b: State) -> State:
         if a is None:

@@ -6,7 +6,7 @@ floor's is 0, and keys are their place in the value that stands beside the sidec
 """
 
 import re
-from collections import Counter
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -33,10 +33,15 @@ class Sidecar:
     @classmethod
     def over(cls, stamps: Iterable[Stamp]) -> "Sidecar":
         """A sidecar whose floor is the stamp that occurs most; ties take the greatest."""
-        counts = Counter(stamps)
+        counts: dict[Stamp, int] = {}
+        for stamp in stamps:
+            counts[stamp] = counts.get(stamp, 0) + 1
         if not counts:
             return cls()
-        floor = max(counts, key=lambda stamp: (counts[stamp], stamp))
+        if len(counts) == 1:
+            (floor,) = counts
+        else:
+            floor = max(counts, key=lambda stamp: (counts[stamp], stamp))
         return cls(floor, [floor[2]])
 
     def pack_device(self, device: str) -> int:
@@ -99,8 +104,11 @@ def pack_keys(packed: Mapping[str, Packed], value: Any) -> Packed:
     """Packed parts by key, where a key of the value is its place among the value's keys."""
     if not packed:
         return None
-    places = {key: place for place, key in enumerate(sorted(value))} if value else {}
-    return {places.get(key, key): item for key, item in packed.items()}
+    keys = sorted(value) if value else []
+    return {
+        bisect_left(keys, key) if value and key in value else key: item
+        for key, item in packed.items()
+    }
 
 
 def unpack_keys(packed: Packed, value: Any) -> dict[str, Packed]:
