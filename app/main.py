@@ -6,10 +6,8 @@ from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from typing import Any
 
-import structlog
 from litestar import Litestar, Request, Response
 from litestar.di import Provide
-from litestar.exceptions import HTTPException
 
 from app import openapi, problems
 from app.auth.keys import HttpFetch
@@ -18,18 +16,21 @@ from app.auth.secret import hs256_secret
 from app.auth.tokens import Verifier
 from app.clock import Clock, system_clock
 from app.database import migrate
-from app.database.engine import Database, unavailable
+from app.database.engine import Database
 from app.database.era import Era
-from app.database.retry import is_database_trouble
 from app.database.trouble import describe
 from app.documents import housekeeping
 from app.documents import routes as document_routes
-from app.documents.documents import Documents
+from app.documents import store as document_store
+from app.documents.documents import DocumentReader, Documents
 from app.documents.model import Limits
 from app.documents.mutations import Intake
 from app.documents.pipeline import Pipeline, PipelineSettings
+from app.documents.reader import Reader
 from app.documents.rules import load_registry, remember_rules
-from app.errors import Code, SynclineError
+from app.errors import SynclineError
+from app.failures import failure
+from app.hot_routes import HotRoutes
 from app.logs import log_to_stderr
 from app.methods import Methods
 from app.operations import routes as operation_routes
@@ -37,9 +38,13 @@ from app.operations.reference import page
 from app.operations.routes import Operations
 from app.settings import Settings, load_settings
 from app.sync import routes as sync_routes
-from app.sync.exchange import Exchange, SyncLimits
+from app.sync import store as sync_store
+from app.sync.exchange import Exchange, Puller, SyncLimits
 
-log = structlog.get_logger()
+READ_BATCH = 64
+"""Documents in one statement: so many of the largest still fit into memory."""
+PULL_BATCH = 16
+"""Pulls in one statement."""
 
 
 class StartError(Exception):
@@ -61,9 +66,23 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
     intake = Intake(
         settings.max_document_keys, settings.max_operations, settings.max_document_bytes
     )
-    documents = Documents(database, pipeline, registry, intake, clock, settings.history)
+    reader: DocumentReader = Reader(
+        database,
+        document_store.read_each,
+        lanes=settings.read_lanes,
+        batch_limit=READ_BATCH,
+        queue_limit=settings.queue_limit,
+    )
+    puller: Puller = Reader(
+        database,
+        sync_store.read_changes,
+        lanes=settings.read_lanes,
+        batch_limit=PULL_BATCH,
+        queue_limit=settings.queue_limit,
+    )
+    documents = Documents(database, pipeline, reader, registry, intake, clock, settings.history)
     limits = SyncLimits(settings.max_mutations, settings.max_changes, settings.max_answer_bytes)
-    exchange = Exchange(database, documents, era, limits)
+    exchange = Exchange(database, documents, puller, era, limits)
     operations = Operations(database, clock, version("syncline"), clock())
     fetch_keys = HttpFetch()
     verifier = Verifier(settings, hs256_secret(settings), clock, fetch_keys)
@@ -73,6 +92,8 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         await _check_database(database)
         await remember_rules(database, registry, clock)
         pipeline.start()
+        reader.start()
+        puller.start()
         housework = asyncio.create_task(
             housekeeping.run(
                 database,
@@ -89,6 +110,8 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
             with suppress(asyncio.CancelledError):
                 await housework
             await pipeline.stop()
+            await reader.stop()
+            await puller.stop()
             await verifier.aclose()
             await fetch_keys.aclose()
             await database.close()
@@ -111,6 +134,9 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         logging_config=None,
         request_max_body_size=settings.max_body_bytes,
     )
+    app.asgi_handler = HotRoutes(
+        app.asgi_handler, verifier, documents, max_body_bytes=settings.max_body_bytes
+    )
     operations.openapi = openapi.build(app.routes)
     operations.reference = page(operations.openapi)
     app.state.operations = operations
@@ -124,41 +150,9 @@ def from_environment() -> Litestar:
 
 
 def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Every failure as a problem document; what nobody expected is logged and says nothing."""
-    expected = _expected(error, reads=request.method in ("GET", "HEAD"))
-    if expected is None:
-        log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
-        expected = SynclineError(Code.INTERNAL, "The service's log says why; send it again later.")
-    headers = dict(problems.headers(expected))
-    if isinstance(error, HTTPException) and error.headers:
-        headers.update(error.headers)
-    return Response(
-        problems.render(expected),
-        status_code=problems.STATUS[expected.code],
-        headers=headers,
-        media_type=problems.MEDIA_TYPE,
-    )
-
-
-def _expected(error: Exception, *, reads: bool) -> SynclineError | None:
-    if isinstance(error, SynclineError):
-        if error.code is Code.DATABASE_UNAVAILABLE:
-            return unavailable(reads=reads)
-        return error
-    if is_database_trouble(error):
-        log.warning("database trouble", error=repr(error))
-        return unavailable(reads=reads)
-    if isinstance(error, HTTPException):
-        match error.status_code:
-            case 404:
-                return SynclineError(Code.NOT_FOUND, "See /docs for the addresses there are.")
-            case 405:
-                return SynclineError(Code.METHOD_NOT_ALLOWED, "Allow names the methods it takes.")
-            case 413:
-                return SynclineError(Code.BODY_TOO_LARGE, "Send less in one request.")
-            case status if 400 <= status < 500:
-                return SynclineError(Code.INVALID_REQUEST, str(error.detail))
-    return None
+    """Every failure as a problem document."""
+    status, headers, body = failure(error, request.method, request.url.path)
+    return Response(body, status_code=status, headers=headers, media_type=problems.MEDIA_TYPE)
 
 
 async def _check_database(database: Database) -> None:
@@ -179,6 +173,7 @@ def _pipeline_settings(settings: Settings) -> PipelineSettings:
         history=settings.history,
         max_documents=settings.max_documents,
         limits=Limits(settings.max_document_bytes, settings.max_document_keys),
+        cache_bytes=settings.cache_bytes,
     )
 
 

@@ -48,8 +48,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     jwt_audience: Annotated[str | None, _text("Audience that a token must name")] = None
     jwt_issuer: Annotated[str | None, _text("Issuer that a token must name")] = None
 
-    pool_size: Annotated[int, _limit("Database connections of one process")] = 10
-    write_lanes: Annotated[int, _limit("Batches that one process commits at once")] = 2
+    pool_size: Annotated[
+        int, _limit("Database connections of one process, beside one for each lane")
+    ] = 6
+    write_lanes: Annotated[int, _limit("Batches of writes that one process commits at once")] = 2
+    read_lanes: Annotated[int, _limit("Batches of reads that one process asks at once")] = 2
+    cache_bytes: Annotated[
+        int, _limit("Documents that one process keeps in memory, about; 0: none", minimum=0)
+    ] = 64 * 1024 * 1024
     queue_limit: Annotated[int, _limit("Writes that may wait in one process; more get 503")] = 4096
     batch_limit: Annotated[int, _limit("Mutations in one transaction, at most")] = 512
     statement_timeout_ms: Annotated[int, _limit("Time for one database statement")] = 10_000

@@ -6,7 +6,7 @@ path affords.
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
@@ -15,6 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from app.errors import Code, SynclineError
+
+T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 5.0
 POOL_TIMEOUT_S = 5.0
@@ -71,14 +73,15 @@ class Database:
         self._on_connect = on_connect
         self.engine: AsyncEngine = create_async_engine(
             "postgresql+asyncpg://",
-            async_creator=self._connect,
+            async_creator=self.connect,
             poolclass=AsyncAdaptedQueuePool,
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=POOL_TIMEOUT_S,
         )
 
-    async def _connect(self) -> Any:
+    async def connect(self) -> Any:
+        """A connection of the caller's own, set up as all are."""
         connection = await asyncpg.connect(
             self.url,
             timeout=CONNECT_TIMEOUT_S,
@@ -88,6 +91,8 @@ class Database:
                 "statement_timeout": str(self._statement_timeout_ms),
                 "lock_timeout": str(LOCK_TIMEOUT_MS),
                 "jit": "off",
+                # Statements are few and of one shape; planning them anew costs as much as they do.
+                "plan_cache_mode": "force_generic_plan",
             },
         )
         if self._on_connect is not None:
@@ -97,6 +102,10 @@ class Database:
                 connection.terminate()
                 raise
         return connection
+
+    def kept(self) -> "KeptConnection":
+        """A connection outside the pool, for one task that needs it all the time."""
+        return KeptConnection(self.connect)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
@@ -123,6 +132,15 @@ class Database:
         finally:
             await holder.close()
 
+    async def read(self, ask: Callable[[Any], Awaitable[T]]) -> T:
+        """Asks a connection; once more where the server had ended it while nobody used it."""
+        try:
+            async with self.connection() as connection:
+                return await ask(connection)
+        except UNREACHABLE:
+            async with self.connection() as connection:
+                return await ask(connection)
+
     async def _driver(self, holder: AsyncConnection) -> Any:
         """The asyncpg connection that is held; a new one if the server ended it in the pool."""
         try:
@@ -136,6 +154,53 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+class KeptConnection:
+    """A connection that one task keeps from use to use: a loan costs more than a statement."""
+
+    def __init__(self, connect: Callable[[], Awaitable[Any]]) -> None:
+        self._connect = connect
+        self._driver: Any = None
+
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[Any]:
+        """The asyncpg connection; a new one if the last broke or was left mid-transaction.
+
+        Raises DATABASE_UNAVAILABLE when none can be had in time.
+        """
+        if self._driver is None or self._driver.is_closed():
+            try:
+                self._driver = await self._connect()
+            except _CONNECT_ERRORS as error:
+                raise unavailable() from error
+        driver = self._driver
+        broken = True
+        try:
+            yield driver
+            broken = False
+        except UNREACHABLE:
+            raise
+        except BaseException:
+            broken = False
+            raise
+        finally:
+            if broken or driver.is_closed() or driver.is_in_transaction():
+                self._drop()
+
+    def _drop(self) -> None:
+        if self._driver is not None:
+            self._driver.terminate()
+            self._driver = None
+
+    async def close(self) -> None:
+        driver, self._driver = self._driver, None
+        if driver is None or driver.is_closed():
+            return
+        try:
+            await driver.close(timeout=CONNECT_TIMEOUT_S)
+        except UNREACHABLE:
+            driver.terminate()
 
 
 def unavailable(*, reads: bool = False) -> SynclineError:

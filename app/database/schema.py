@@ -52,9 +52,11 @@ heads = Table(
     metadata,
     _account(),
     Column("seq", BigInteger, nullable=False),
+    Column("tag", BigInteger, nullable=False, server_default="0"),
     CheckConstraint("seq >= 0", name="seq_counts_up"),
     CheckConstraint("length(account) between 1 and 128", name="account_bounded"),
-    comment="One narrow row an account: the sequence of its changes, locked first by every write.",
+    comment="One narrow row an account: the sequence of its changes, locked first by every write, "
+    "and a tag, random and new with each, by which a process knows that what it holds is still so.",
     **UPDATED_IN_PLACE,
 )
 

@@ -103,10 +103,14 @@ class _Case:
         return OwnView(self.mutation, self.rule, current, self.history, self.now_ms)
 
     def decide(self) -> Decision:
-        self._check_preconditions()
-        current = self.current
-        self.base = self.mutation.base if current is None else self._view(current).base
-        match self.mutation.op:
+        mutation, current = self.mutation, self.current
+        if mutation.if_match is not None or mutation.if_none_match:
+            self._check_preconditions()
+        if current is None or mutation.base is None or mutation.base >= current.epoch_version:
+            self.base = mutation.base
+        else:
+            self.base = self._view(current).base
+        match mutation.op:
             case "put":
                 return self._put()
             case "patch":
@@ -140,10 +144,13 @@ class _Case:
         self.rule.check(mutation.value)
         if current is None:
             return self._advance(self.rule.bottom)
-        view, base = self._view(current), self.base
+        base = self.base
+        if base == current.version:
+            return self._advance(self._state(current))
         if base is not None and base < current.epoch_version:
             return self._superseded(current)
-        if base == current.version or (current.deleted and view.base_unknown):
+        view = self._view(current)
+        if current.deleted and view.base_unknown:
             return self._advance(self._state(current))
         if self.rule.name == "strict":
             raise self._strict_conflict(view)
@@ -353,7 +360,9 @@ class _Case:
     # --- states ------------------------------------------------------------------------------
 
     def _state(self, snapshot: Snapshot) -> State:
-        return self._view(snapshot).state(snapshot)
+        return (
+            snapshot.state if snapshot.state is not ABSENT else self._view(snapshot).state(snapshot)
+        )
 
     def _encode(self, state: State) -> Stored:
         return encode(self.rule, state)

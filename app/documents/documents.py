@@ -11,6 +11,7 @@ from app.documents import archive_store, store
 from app.documents.model import Decision, Mutation, Snapshot
 from app.documents.mutations import Intake
 from app.documents.pipeline import Pipeline, Submission
+from app.documents.reader import Reader
 from app.documents.types import (
     DocumentEntry,
     DocumentList,
@@ -27,6 +28,8 @@ from merge_rules.rule import ABSENT
 
 log = structlog.get_logger()
 
+DocumentReader = Reader[store.DocumentId, Snapshot | None]
+
 
 class Documents:
     """The documents of all accounts; every call names its own."""
@@ -35,6 +38,7 @@ class Documents:
         self,
         database: Database,
         pipeline: Pipeline,
+        reader: DocumentReader,
         registry: Registry,
         intake: Intake,
         clock: Clock,
@@ -42,6 +46,7 @@ class Documents:
     ) -> None:
         self._database = database
         self._pipeline = pipeline
+        self._reader = reader
         self._registry = registry
         self._history = history
         self.intake = intake
@@ -60,8 +65,7 @@ class Documents:
 
     async def read(self, account: str, key: str) -> Snapshot:
         """The document; raises DOCUMENT_NOT_FOUND or DOCUMENT_DELETED."""
-        async with self._database.connection() as connection:
-            document = await store.read_document(connection, account, key)
+        document = await self._reader.read(account, (account, key))
         if document is None:
             raise SynclineError(Code.DOCUMENT_NOT_FOUND, f"There is no document {key!r} yet.")
         if document.deleted:
@@ -73,18 +77,21 @@ class Documents:
         return document
 
     async def list(self, account: str) -> DocumentList:
-        async with self._database.connection() as connection:
-            rows = await archive_store.list_documents(connection, account)
+        rows = await self._database.read(
+            lambda connection: archive_store.list_documents(connection, account)
+        )
         return DocumentList([DocumentEntry(*row) for row in rows])
 
     async def revisions(self, account: str, key: str) -> RevisionList:
         """The kept versions, newest first; raises DOCUMENT_NOT_FOUND if there never was one."""
-        async with self._database.connection() as connection:
+
+        async def ask(connection: Any) -> list[Any]:
             current = await store.read_document(connection, account, key)
             if current is None:
                 raise SynclineError(Code.DOCUMENT_NOT_FOUND, f"There is no document {key!r} yet.")
             oldest = current.version - self._history
-            rows = await archive_store.list_revisions(connection, account, key, oldest)
+            return await archive_store.list_revisions(connection, account, key, oldest)
+
         return RevisionList(
             key,
             [
@@ -98,7 +105,7 @@ class Documents:
                     id=None if row["mutation"] is None else str(row["mutation"]),
                     updated_at=row["updated_at_ms"],
                 )
-                for row in rows
+                for row in await self._database.read(ask)
             ],
         )
 
@@ -106,18 +113,24 @@ class Documents:
         self, account: str, key: str, version: int, *, receipt: bool = False
     ) -> RevisionView:
         """One kept version; raises REVISION_NOT_FOUND."""
-        async with self._database.connection() as connection:
+
+        async def ask(connection: Any) -> dict[int, Any]:
             current = await store.read_document(connection, account, key)
             rows = await archive_store.read_revisions(
                 connection, account, key, [version, version - 1]
             )
-            row = rows.get(version)
-            if current is None or row is None or version <= current.version - self._history:
-                raise SynclineError(
-                    Code.REVISION_NOT_FOUND, "GET the list of revisions for those that are kept."
-                )
-            found = self._explain(key, row, rows.get(version - 1)) if receipt else None
-            explained = None if found is None else wire_receipt(found)
+            if current is None or version <= current.version - self._history:
+                rows.clear()
+            return rows
+
+        rows = await self._database.read(ask)
+        row = rows.get(version)
+        if row is None:
+            raise SynclineError(
+                Code.REVISION_NOT_FOUND, "GET the list of revisions for those that are kept."
+            )
+        found = self._explain(key, row, rows.get(version - 1)) if receipt else None
+        explained = None if found is None else wire_receipt(found)
         return RevisionView(
             key=key,
             version=version,

@@ -20,7 +20,8 @@ log = structlog.get_logger()
 PRUNE_EVERY_S = 3600.0
 FOLD_EVERY_S = 86_400.0
 PORTION = 5_000
-FOLD_PORTION = 200
+FOLD_PORTION = 2_000
+"""Documents that one statement looks at: a scan of all would outlast its time."""
 FOLD_SIDECAR_BYTES = 170
 """A sidecar below this is not worth folding: it is what three devices with two counters take."""
 DAY_MS = 86_400_000
@@ -72,13 +73,12 @@ async def prune(database: Database, before_ms: int) -> int:
 
 
 async def fold(database: Database, documents: Documents, before_ms: int) -> int:
-    """Folds documents with a large sidecar, by the one write path; how many it looked at."""
+    """Folds documents with a large sidecar, by the one write path; how many there were."""
     after, seen = ("", ""), 0
     while True:
         async with database.connection() as connection:
-            portion = await store.read_large_sidecars(
-                connection, after, FOLD_SIDECAR_BYTES, FOLD_PORTION
-            )
+            sizes = await store.read_sidecar_sizes(connection, after, FOLD_PORTION)
+            portion = [id for id, size in sizes if size >= FOLD_SIDECAR_BYTES]
             alive = {
                 account: await store.read_alive(connection, account, before_ms)
                 for account in {account for account, _ in portion}
@@ -87,6 +87,6 @@ async def fold(database: Database, documents: Documents, before_ms: int) -> int:
             horizon = Horizon(before_ms, alive[account])
             await documents.push(Submission(account, [fold_mutation(key, horizon, before_ms)]))
         seen += len(portion)
-        if len(portion) < FOLD_PORTION:
+        if len(sizes) < FOLD_PORTION:
             return seen
-        after = portion[-1]
+        after = sizes[-1][0]

@@ -31,6 +31,8 @@ class Snapshot:
     """What the write that made this version named; known of revisions and of new versions."""
     state: State = field(default=ABSENT, repr=False, compare=False)
     """Kept once it was decoded."""
+    writers: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    """The devices of the last versions up to this one, as far as they are known; "" for none."""
 
     @property
     def deleted(self) -> bool:

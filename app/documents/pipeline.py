@@ -5,15 +5,15 @@ are numbered as in docs/architecture.md.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import UUID
 
 import structlog
 
 from app.clock import Clock
-from app.database.engine import Database, unavailable
+from app.database.engine import Database, KeptConnection, unavailable
 from app.database.retry import (
     RETRIES,
     is_exhausted,
@@ -23,13 +23,18 @@ from app.database.retry import (
     pause_before,
 )
 from app.documents import store
+from app.documents.cache import Cache, Head, Kept
 from app.documents.decide import decide
+from app.documents.lane import Lane
 from app.documents.model import Decision, Limits, Mutation, Snapshot
 from app.documents.workspace import Workspace
 from app.errors import Code, SynclineError, cursor_expired
 from merge_rules.registry import Registry
 
 log = structlog.get_logger()
+
+DOUBTFUL_BATCHES = 100
+"""How long a process that met another on the same account does not rely on its memory alone."""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,6 +61,10 @@ class Submission:
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
+    @property
+    def size(self) -> int:
+        return len(self.mutations)
+
 
 @dataclass(frozen=True, slots=True)
 class PipelineSettings:
@@ -65,6 +74,8 @@ class PipelineSettings:
     history: int
     max_documents: int
     limits: Limits
+    cache_bytes: int = 0
+    """Of documents kept in memory, about."""
 
 
 class Pipeline:
@@ -81,7 +92,14 @@ class Pipeline:
         self._registry = registry
         self._clock = clock
         self._settings = settings
-        self._lanes = [_Lane(self) for _ in range(settings.lanes)]
+        self._cache = Cache(settings.cache_bytes)
+        self._doubts = 0
+        """Batches for which the heads are asked for, since others write the same accounts."""
+        self._connections = [database.kept() for _ in range(settings.lanes)]
+        self._lanes = [
+            Lane(partial(self._serve, connection), _fail_all, settings.batch_limit)
+            for connection in self._connections
+        ]
         self._waiting = 0
         self._stopping = False
 
@@ -93,6 +111,8 @@ class Pipeline:
         """Answers everything that was submitted, then ends."""
         self._stopping = True
         await asyncio.gather(*(lane.stop() for lane in self._lanes))
+        for connection in self._connections:
+            await connection.close()
 
     async def submit(self, submission: Submission) -> list[Decision]:
         """1. Queue. A decision for each mutation, once all of them are committed.
@@ -103,23 +123,20 @@ class Pipeline:
         """
         if self._stopping:
             raise SynclineError(Code.SHUTTING_DOWN, "Send the same request again in a moment.")
-        if self._waiting + len(submission.mutations) > self._settings.queue_limit:
+        if self._waiting + submission.size > self._settings.queue_limit:
             raise SynclineError(Code.OVERLOADED, "Send the same request again after Retry-After.")
-        self._waiting += len(submission.mutations)
+        self._waiting += submission.size
         self._lanes[hash(submission.account) % len(self._lanes)].add(submission)
         return await submission.answer
 
-    def taken(self, batch: Sequence[Submission]) -> None:
-        self._waiting -= sum(len(submission.mutations) for submission in batch)
+    async def _serve(self, connection: KeptConnection, batch: Sequence[Submission]) -> None:
+        self._waiting -= sum(submission.size for submission in batch)
+        await self._commit(connection, batch)
 
-    @property
-    def batch_limit(self) -> int:
-        return self._settings.batch_limit
-
-    async def commit(self, batch: Sequence[Submission]) -> None:
+    async def _commit(self, connection: KeptConnection, batch: Sequence[Submission]) -> None:
         """Commits a batch and answers it; what fails as a whole is tried piece by piece."""
         try:
-            answers = await self._commit_with_retries(batch)
+            answers = await self._commit_with_retries(connection, batch)
         except SynclineError as error:
             accounts = {submission.account for submission in batch}
             if len(accounts) == 1 or not is_stuck(error.__cause__):
@@ -127,10 +144,10 @@ class Pipeline:
                 return
             # Somebody holds one of the accounts: the others need not fail with it.
             for account in accounts:
-                await self.commit([one for one in batch if one.account == account])
+                await self._commit(connection, [one for one in batch if one.account == account])
         except Exception as error:
             if is_of_the_content(error):
-                await self._commit_apart(batch, error)
+                await self._commit_apart(connection, batch, error)
                 return
             log.error("batch failed", exc_info=error)
             _fail(batch, SynclineError(Code.INTERNAL, "The service's log says why."))
@@ -143,11 +160,13 @@ class Pipeline:
                 else:
                     submission.answer.set_result(answer)
 
-    async def _commit_apart(self, batch: Sequence[Submission], error: Exception) -> None:
+    async def _commit_apart(
+        self, connection: KeptConnection, batch: Sequence[Submission], error: Exception
+    ) -> None:
         """One bad mutation must not take others with it: each is committed alone."""
         if len(batch) > 1:
             for submission in batch:
-                await self.commit([submission])
+                await self._commit(connection, [submission])
             return
         (submission,) = batch
         if len(submission.mutations) == 1:
@@ -162,7 +181,7 @@ class Pipeline:
                 alone.after, alone.of_this_era = submission.after, submission.of_this_era
                 alone.checks_fork, alone.previous = submission.checks_fork, submission.previous
                 alone.together = submission.mutations
-            await self.commit([alone])
+            await self._commit(connection, [alone])
             failure = alone.answer.exception()
             if failure is None:
                 decisions += alone.answer.result()
@@ -175,12 +194,12 @@ class Pipeline:
             submission.answer.set_result(decisions)
 
     async def _commit_with_retries(
-        self, batch: Sequence[Submission]
+        self, connection: KeptConnection, batch: Sequence[Submission]
     ) -> list[list[Decision] | SynclineError]:
         """A lost connection leaves the commit unknown: the ids that it wrote tell, next time."""
         for attempt in range(RETRIES):
             try:
-                return await self._commit_once(batch)
+                return await self._commit_once(connection, batch)
             except Exception as error:
                 if is_exhausted(error):
                     raise unavailable() from error
@@ -192,31 +211,66 @@ class Pipeline:
         raise unavailable()
 
     async def _commit_once(
-        self, batch: Sequence[Submission]
+        self, kept: KeptConnection, batch: Sequence[Submission]
     ) -> list[list[Decision] | SynclineError]:
-        accounts = sorted({submission.account for submission in batch})
-        now_ms = self._clock()
-        async with self._database.connection() as connection, connection.transaction():
-            # 2. Lock the account heads, in order: from here nobody else writes these accounts.
-            heads = await store.lock_heads(connection, accounts)
-            # 3. Read the documents, the bases, the seen ids.
-            workspace = await self._read(connection, accounts, heads, batch, now_ms)
-            # 4. Decide each mutation in memory.
-            answers: list[list[Decision] | SynclineError] = [
-                self._decide(submission, workspace) for submission in batch
-            ]
-            # 5. Write documents, revisions, ids, heads.
-            await workspace.write(connection)
+        async with kept.use() as connection:
+            answers = await self._attempt(connection, batch, lock=False)
+            late = [submission for submission in batch if submission not in answers]
+            self._doubts -= 1
+            if late:
+                # Another process wrote these accounts meanwhile: now it has to wait.
+                self._doubts = DOUBTFUL_BATCHES
+                async with connection.transaction():
+                    answers |= await self._attempt(connection, late, lock=True)
         # 6. Committed: the caller answers.
-        return answers
+        return [answers[submission] for submission in batch]
+
+    async def _attempt(
+        self, connection: object, batch: Sequence[Submission], *, lock: bool
+    ) -> dict[Submission, list[Decision] | SynclineError]:
+        """Answers for those submissions whose accounts nobody else wrote meanwhile: for all, if
+        the heads are locked."""
+        accounts = sorted({submission.account for submission in batch})
+        # 2. Read the account heads: what is decided is so as long as they do not change.
+        heads = await self._heads(connection, accounts, lock=lock)
+        # 3. Read the documents, the bases, the seen ids, as far as they are not kept in memory.
+        workspace = await self._read(connection, accounts, heads, batch)
+        # 4. Decide each mutation in memory.
+        answers = {submission: self._decide(submission, workspace) for submission in batch}
+        # 5. Write documents, revisions, ids, heads: one statement, for heads as they were.
+        present = await workspace.write(connection)
+        self._keep(workspace, present)
+        return {one: answer for one, answer in answers.items() if one.account in present}
+
+    async def _heads(
+        self, connection: object, accounts: Sequence[str], *, lock: bool
+    ) -> dict[str, Head]:
+        if lock or self._doubts > 0:
+            return await store.read_heads(connection, accounts, lock=lock)
+        kept = {name: self._cache.account(name) for name in accounts}
+        heads = {name: account.head for name, account in kept.items() if account is not None}
+        unknown = [name for name in accounts if name not in heads]
+        if unknown:
+            heads |= await store.read_heads(connection, unknown)
+        return heads
+
+    def _keep(self, workspace: Workspace, present: dict[str, Head]) -> None:
+        """Keeps what the next write on these accounts would read."""
+        for account, documents in workspace.to_keep().items():
+            if account in present:
+                self._cache.keep(account, workspace.heads[account], present[account], documents)
+            else:
+                self._cache.forget(account)
+        for account, device in workspace.new_devices:
+            if account in present:
+                self._cache.note(account, device, workspace.now_ms)
 
     async def _read(
         self,
         connection: object,
         accounts: Sequence[str],
-        heads: dict[str, int],
+        heads: dict[str, Head],
         batch: Sequence[Submission],
-        now_ms: int,
     ) -> Workspace:
         asked = [(one.account, mutation) for one in batch for mutation in one.mutations]
         sent = [*asked, *((one.account, other) for one in batch for other in one.together)]
@@ -225,23 +279,49 @@ class Pipeline:
         devices = [(one.account, one.device) for one in batch if one.numbered and one.device]
         workspace = Workspace(
             history=self._settings.history,
-            now_ms=now_ms,
+            now_ms=self._clock(),
             former_rule=self._registry.made_by,
-            heads_at_lock=heads,
-            heads=dict(heads),
-            documents=await store.read_documents(
-                connection, accounts, {(account, one.key) for account, one in asked}
-            ),
+            noted=self._cache.noted,
+            heads=heads,
+            seqs={account: head.seq for account, head in heads.items()},
+            kept=self._kept(heads, asked),
             seen=await store.read_seen(connection, accounts, set(ids)) if ids else {},
             devices=(
                 await store.read_devices(connection, accounts, set(devices)) if devices else {}
             ),
         )
+        await self._read_documents(connection, accounts, workspace, asked)
         await self._read_histories(connection, accounts, workspace, asked)
-        new = {account for account, one in asked if (account, one.key) not in workspace.documents}
-        if new:
-            workspace.counts = await store.count_documents(connection, sorted(new))
         return workspace
+
+    def _kept(
+        self, heads: dict[str, Head], asked: Sequence[tuple[str, Mutation]]
+    ) -> dict[tuple[str, str], Kept]:
+        """The documents that are in memory as they were with these very heads."""
+        kept = {}
+        for name, mutation in asked:
+            account = self._cache.account(name)
+            if account is not None and account.head == heads[name]:
+                document = account.documents.get(mutation.key)
+                if document is not None:
+                    kept[name, mutation.key] = document
+        return kept
+
+    async def _read_documents(
+        self,
+        connection: object,
+        accounts: Sequence[str],
+        workspace: Workspace,
+        asked: Sequence[tuple[str, Mutation]],
+    ) -> None:
+        workspace.documents = {id: kept.document for id, kept in workspace.kept.items()}
+        unknown = {(account, one.key) for account, one in asked} - workspace.documents.keys()
+        if unknown:
+            found = await store.read_documents(connection, accounts, unknown)
+            workspace.documents |= found
+            new = {account for account, key in unknown - found.keys()}
+            if new:
+                workspace.counts = await store.count_documents(connection, sorted(new))
 
     async def _read_histories(
         self,
@@ -264,12 +344,22 @@ class Pipeline:
                 bases.add((account, one.key, current.epoch_version))
             if _needs_own(one, current) and one.device is not None:
                 owns.add((account, one.key, one.device))
+        workspace.with_past = {(account, key) for account, key, _ in bases | owns}
+        for account, key in workspace.with_past & workspace.kept.keys():
+            kept = workspace.kept[account, key]
+            for version, base in kept.bases.items():
+                workspace.bases[account, key, version] = base
+            for device, proposed in kept.owns.items():
+                workspace.owns[account, key, device] = proposed
+        bases -= workspace.bases.keys()
+        owns -= workspace.owns.keys()
         if bases:
-            workspace.bases = await store.read_bases(
-                connection, accounts, bases, self._settings.history
-            )
+            history = self._settings.history
+            workspace.bases |= await store.read_bases(connection, accounts, bases, history)
         if owns:
-            workspace.owns = await store.read_owns(connection, accounts, owns)
+            workspace.owns |= await store.read_owns(connection, accounts, owns)
+            for id in owns:
+                workspace.owns.setdefault(id, [])
         repeated = {
             (account, one.key, one.id)
             for account, one in asked
@@ -295,8 +385,8 @@ class Pipeline:
     def _decide(
         self, submission: Submission, workspace: Workspace
     ) -> list[Decision] | SynclineError:
-        head = workspace.heads_at_lock[submission.account]
-        if submission.after > head or not submission.of_this_era():
+        head = workspace.heads[submission.account]
+        if submission.after > head.seq or not submission.of_this_era():
             return cursor_expired()
         if submission.checks_fork and _forked(submission, workspace):
             return SynclineError(
@@ -372,49 +462,5 @@ def _fail(batch: Sequence[Submission], error: BaseException) -> None:
             submission.answer.set_exception(error)
 
 
-class _Lane:
-    """One queue and the task that commits what is in it, batch after batch."""
-
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
-        self._queue: deque[Submission] = deque()
-        self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._stopping = False
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
-
-    async def stop(self) -> None:
-        self._stopping = True
-        self._wake.set()
-        if self._task is not None:
-            await self._task
-
-    def add(self, submission: Submission) -> None:
-        self._queue.append(submission)
-        self._wake.set()
-
-    async def _run(self) -> None:
-        while True:
-            while self._queue:
-                batch = self._take()
-                try:
-                    await self._pipeline.commit(batch)
-                except Exception as error:
-                    # A lane that died would leave its accounts unable to write.
-                    log.exception("batch failed")
-                    _fail(batch, SynclineError(Code.INTERNAL, f"The log says why: {type(error)}."))
-            if self._stopping:
-                return
-            self._wake.clear()
-            await self._wake.wait()
-
-    def _take(self) -> list[Submission]:
-        batch = [self._queue.popleft()]
-        size = len(batch[0].mutations)
-        while self._queue and size + len(self._queue[0].mutations) <= self._pipeline.batch_limit:
-            batch.append(self._queue.popleft())
-            size += len(batch[-1].mutations)
-        self._pipeline.taken(batch)
-        return batch
+def _fail_all(batch: Sequence[Submission], error: Exception) -> None:
+    _fail(batch, SynclineError(Code.INTERNAL, f"The log says why: {type(error)}."))

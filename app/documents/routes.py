@@ -1,6 +1,6 @@
 """Documents over HTTP: decode, call, answer."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from litestar import Request, Response, delete, patch, post, put, route
@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, Raw
 from app.auth.types import Principal
 from app.documents.decide import view
 from app.documents.documents import Documents, wire_receipt
-from app.documents.model import Decision
+from app.documents.model import Decision, Mutation
 from app.documents.mutations import delete_mutation, restore_mutation
 from app.documents.types import (
     DeleteQuery,
@@ -42,6 +42,37 @@ JSON = "application/json"
 _encode = msgspec.json.Encoder().encode
 
 Asking = Request[Principal, Any, Any]
+
+
+class Answer(NamedTuple):
+    """A response; the names of its headers are in lower case."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+    media_type: bytes = JSON.encode()
+
+    def response(self) -> Response[bytes]:
+        headers = {name.decode(): value.decode() for name, value in self.headers}
+        return Response(
+            self.body, status_code=self.status, headers=headers, media_type=self.media_type.decode()
+        )
+
+
+class Conditions(NamedTuple):
+    """The headers of a request that the routes of one document look at."""
+
+    if_match: str | None = None
+    if_none_match: str | None = None
+    prefer: str | None = None
+
+    @classmethod
+    def of(cls, request: Asking) -> "Conditions":
+        headers = request.headers
+        return cls(headers.get("if-match"), headers.get("if-none-match"), headers.get("prefer"))
+
+
+NO_CONDITIONS = Conditions()
 
 
 class ReceiptQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -103,16 +134,35 @@ async def put_document(
     require_key(key)
     query = decode_query(request.query_params, ReceiptQuery)
     text = await read_body(request)
+    conditions = Conditions.of(request)
+    account, receipt = request.user.account, query.receipt
+    return (await put_answer(documents, account, key, text, conditions, receipt)).response()
+
+
+async def put_answer(
+    documents: Documents,
+    account: str,
+    key: str,
+    text: bytes,
+    conditions: Conditions = NO_CONDITIONS,
+    receipt: bool = False,
+) -> Answer:
+    """Writes the document that the text of a body holds."""
     documents.intake.refuse_long(text)
     body = decode_body(text, PutDocument)
     mutation = documents.intake.put(key, body, documents.clock())
-    mutation.receipt = query.receipt
-    mutation.if_match = if_match(request.headers.get("if-match"))
-    mutation.if_none_match = creates_only(request.headers.get("if-none-match"))
-    if isinstance(mutation.if_match, int) and mutation.base is None:
-        mutation.base = mutation.if_match
-    decision = await documents.write(request.user.account, mutation)
-    return _written(decision, request, receipt=query.receipt)
+    mutation.receipt = receipt
+    if conditions is not NO_CONDITIONS:
+        _demand(mutation, conditions)
+        if isinstance(mutation.if_match, int) and mutation.base is None:
+            mutation.base = mutation.if_match
+    decision = await documents.write(account, mutation)
+    return _written(decision, conditions, receipt=receipt)
+
+
+def _demand(mutation: Mutation, conditions: Conditions) -> None:
+    mutation.if_match = if_match(conditions.if_match)
+    mutation.if_none_match = creates_only(conditions.if_none_match)
 
 
 @patch(
@@ -144,10 +194,10 @@ async def patch_document(
     body = decode_body(text, PatchDocument)
     mutation = documents.intake.patch(key, body, documents.clock())
     mutation.receipt = query.receipt
-    mutation.if_match = if_match(request.headers.get("if-match"))
-    mutation.if_none_match = creates_only(request.headers.get("if-none-match"))
+    conditions = Conditions.of(request)
+    _demand(mutation, conditions)
     decision = await documents.write(request.user.account, mutation)
-    return _written(decision, request, receipt=query.receipt)
+    return _written(decision, conditions, receipt=query.receipt).response()
 
 
 @delete(
@@ -177,9 +227,9 @@ async def delete_document(
     require_key(key)
     query = decode_query(request.query_params, DeleteQuery)
     mutation = delete_mutation(key, query, documents.clock())
-    mutation.if_match = if_match(request.headers.get("if-match"))
-    mutation.if_none_match = creates_only(request.headers.get("if-none-match"))
-    return _written(await documents.write(request.user.account, mutation), request)
+    conditions = Conditions.of(request)
+    _demand(mutation, conditions)
+    return _written(await documents.write(request.user.account, mutation), conditions).response()
 
 
 @route(
@@ -205,11 +255,19 @@ async def read_document(
 ) -> Response[bytes]:
     require_key(key)
     decode_query(request.query_params, NoQuery)
-    document = await documents.read(request.user.account, key)
-    headers = {"ETag": etag(document.version)}
-    if none_match(request.headers.get("if-none-match"), document.version):
-        return Response(b"", status_code=304, headers=headers)
-    return Response(_encode(view(document)), status_code=200, headers=headers, media_type=JSON)
+    answer = await get_answer(documents, request.user.account, key, Conditions.of(request))
+    return answer.response()
+
+
+async def get_answer(
+    documents: Documents, account: str, key: str, conditions: Conditions = NO_CONDITIONS
+) -> Answer:
+    """Reads a document."""
+    document = await documents.read(account, key)
+    headers = [(b"etag", etag(document.version).encode())]
+    if none_match(conditions.if_none_match, document.version):
+        return Answer(304, headers, b"")
+    return Answer(200, headers, _encode(view(document)))
 
 
 @route(
@@ -320,9 +378,9 @@ async def restore_revision(
     number = decode_query({"version": version}, RevisionPath).version
     body = decode_body(await read_body(request) or b"{}", RestoreBody)
     mutation = restore_mutation(key, number, body, documents.clock())
-    mutation.if_match = if_match(request.headers.get("if-match"))
-    mutation.if_none_match = creates_only(request.headers.get("if-none-match"))
-    return _written(await documents.write(request.user.account, mutation), request)
+    conditions = Conditions.of(request)
+    _demand(mutation, conditions)
+    return _written(await documents.write(request.user.account, mutation), conditions).response()
 
 
 class RevisionPath(msgspec.Struct):
@@ -345,14 +403,14 @@ def _json(answer: Any) -> Response[bytes]:
     return Response(_encode(answer), status_code=200, media_type=JSON)
 
 
-def _written(decision: Decision, request: Asking, *, receipt: bool = False) -> Response[bytes]:
+def _written(decision: Decision, conditions: Conditions, *, receipt: bool = False) -> Answer:
     document = decision.document
     assert document is not None
     assert decision.outcome is not None
-    headers = {"ETag": etag(document.version)}
-    minimal = prefers_minimal(request.headers.get("prefer"))
+    headers = [(b"etag", etag(document.version).encode())]
+    minimal = prefers_minimal(conditions.prefer)
     if minimal:
-        headers["Preference-Applied"] = "return=minimal"
+        headers.append((b"preference-applied", b"return=minimal"))
     result = WriteResult(
         key=document.key,
         version=document.version,
@@ -362,5 +420,4 @@ def _written(decision: Decision, request: Asking, *, receipt: bool = False) -> R
         value=UNSET if minimal else Raw(document.stored.value or b"null"),
         receipt=wire_receipt(decision.receipt or []) if receipt else UNSET,
     )
-    status = 201 if decision.created else 200
-    return Response(_encode(result), status_code=status, headers=headers, media_type=JSON)
+    return Answer(201 if decision.created else 200, headers, _encode(result))

@@ -1,11 +1,18 @@
 """The SQL of documents. Arrays in, so that a batch of any size costs the same statements.
 
-Every statement names the accounts beside the keys (`account = any($1)`), and every write is an
-upsert joined to `heads`: so it stays on one shard where the tables are spread by account.
+Every statement names the accounts beside the keys (`account = any($1)`), and every write is
+joined to the heads that it found unchanged: so it stays on one shard where the tables are
+spread by account.
 """
 
+import re
+from functools import cache
+
+READ_HEADS = """
+select account, seq, tag from heads where account = any($1)
+"""
 LOCK_HEADS = """
-select account, seq from heads where account = any($1) order by account for update
+select account, seq, tag from heads where account = any($1) order by account for update
 """
 CREATE_HEADS = """
 insert into heads (account, seq) select account, 0 from unnest($1::text[]) account
@@ -84,94 +91,6 @@ from unnest($2::text[], $3::text[], $4::text[]) w (account, key, device)
 join proposals p on p.account = w.account and p.key = w.key and p.device = w.device
 where p.account = any($1)
 """
-WRITE_HEADS = """
-update heads h set seq = w.seq
-from unnest($2::text[], $3::bigint[]) w (account, seq)
-where h.account = w.account and h.account = any($1)
-"""
-WRITE_DOCUMENTS = """
-insert into documents (account, key, version, seq, epoch, epoch_version, folded_version, value,
-                       sidecar, rule, device, updated_at_ms)
-select h.account, w.key, w.version, w.seq, w.epoch, w.epoch_version, w.folded_version,
-       w.value::json, w.sidecar, w.rule, w.device, w.updated_at_ms
-from unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::int[], $7::bigint[],
-            $8::bigint[], $9::text[], $10::bytea[], $11::text[], $12::text[], $13::bigint[])
-     w (account, key, version, seq, epoch, epoch_version, folded_version, value, sidecar, rule,
-        device, updated_at_ms)
-join heads h on h.account = w.account
-where h.account = any($1)
-on conflict (account, key) do update set
-    version = excluded.version, seq = excluded.seq, epoch = excluded.epoch,
-    epoch_version = excluded.epoch_version, folded_version = excluded.folded_version,
-    value = excluded.value, sidecar = excluded.sidecar, rule = excluded.rule,
-    device = excluded.device, updated_at_ms = excluded.updated_at_ms
-"""
-WRITE_REVISIONS = """
-insert into revisions (account, key, slot, version, epoch, value, sidecar, rule, proposed,
-                       receipt, base, outcome, device, mutation, updated_at_ms)
-select h.account, w.key, w.version % $16, w.version, w.epoch, w.value::json, w.sidecar, w.rule,
-       w.proposed, w.receipt, w.base, w.outcome, w.device, w.mutation, w.updated_at_ms
-from unnest($2::text[], $3::text[], $4::bigint[], $5::int[], $6::text[], $7::bytea[], $8::text[],
-            $9::bytea[], $10::bytea[], $11::bigint[], $12::text[], $13::text[], $14::uuid[],
-            $15::bigint[])
-     w (account, key, version, epoch, value, sidecar, rule, proposed, receipt, base, outcome,
-        device, mutation, updated_at_ms)
-join heads h on h.account = w.account
-where h.account = any($1)
-on conflict (account, key, slot) do update set
-    version = excluded.version, epoch = excluded.epoch, value = excluded.value,
-    sidecar = excluded.sidecar, rule = excluded.rule, proposed = excluded.proposed,
-    receipt = excluded.receipt, base = excluded.base, outcome = excluded.outcome,
-    device = excluded.device, mutation = excluded.mutation, updated_at_ms = excluded.updated_at_ms
-"""
-TOUCH_DOCUMENTS = """
-update documents d
-set sidecar = w.sidecar, rule = w.rule, folded_version = w.folded_version
-from unnest($2::text[], $3::text[], $4::bytea[], $5::text[], $6::bigint[])
-     w (account, key, sidecar, rule, folded_version)
-where d.account = w.account and d.key = w.key and d.account = any($1)
-"""
-TOUCH_REVISIONS = """
-update revisions r
-set sidecar = w.sidecar, rule = w.rule, proposed = coalesce(r.proposed, w.before)
-from unnest($2::text[], $3::text[], $4::bytea[], $5::text[], $6::bigint[], $7::bytea[])
-     w (account, key, sidecar, rule, version, before)
-where r.account = w.account and r.key = w.key and r.slot = w.version % $8
-  and r.version = w.version and r.account = any($1)
-"""
-WRITE_PROPOSALS = """
-insert into proposals as p (account, key, device, version, base, proposed, mutation, updated_at_ms)
-select h.account, w.key, w.device, w.version, w.base, w.proposed, w.mutation, w.updated_at_ms
-from unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bytea[],
-            $8::uuid[], $9::bigint[])
-     w (account, key, device, version, base, proposed, mutation, updated_at_ms)
-join heads h on h.account = w.account
-where h.account = any($1)
-on conflict (account, key, device) do update set
-    version = excluded.version, base = excluded.base, proposed = excluded.proposed,
-    mutation = excluded.mutation, updated_at_ms = excluded.updated_at_ms
-where p.version <= excluded.version
-"""
-WRITE_SEEN = """
-insert into mutations (account, id, key, digest, number, created_at_ms)
-select h.account, w.id, w.key, w.digest, w.number, w.created_at_ms
-from unnest($2::text[], $3::uuid[], $4::text[], $5::bytea[], $6::bigint[], $7::bigint[])
-     w (account, id, key, digest, number, created_at_ms)
-join heads h on h.account = w.account
-where h.account = any($1)
-"""
-WRITE_DEVICES = """
-insert into devices (account, device, last_mutation, accepted, first_seen_ms, last_seen_ms)
-select h.account, w.device, w.last_mutation, w.accepted, w.seen_ms, w.seen_ms
-from unnest($2::text[], $3::text[], $4::uuid[], $5::bigint[], $6::bigint[])
-     w (account, device, last_mutation, accepted, seen_ms)
-join heads h on h.account = w.account
-where h.account = any($1)
-on conflict (account, device) do update set
-    last_mutation = coalesce(excluded.last_mutation, devices.last_mutation),
-    accepted = greatest(excluded.accepted, devices.accepted),
-    last_seen_ms = excluded.last_seen_ms
-"""
 LIST_DOCUMENTS = """
 select key, version, octet_length(value::text) as bytes, updated_at_ms
 from documents where account = $1 and value is not null order by key collate "C"
@@ -194,10 +113,9 @@ PRUNE_PROPOSALS = """
 delete from proposals where (account, key, device) in
     (select account, key, device from proposals where updated_at_ms < $1 limit $2)
 """
-READ_LARGE_SIDECARS = """
-select account, key from documents
-where octet_length(sidecar) >= $3 and (account, key) > ($1, $2)
-order by account, key limit $4
+READ_SIDECAR_SIZES = """
+select account, key, octet_length(sidecar) from documents
+where (account, key) > ($1, $2) order by account, key limit $3
 """
 READ_ALIVE = """
 select device from devices where account = $1 and last_seen_ms >= $2
@@ -223,3 +141,126 @@ select version, epoch, value::text, sidecar, rule, proposed, base, outcome, devi
        updated_at_ms
 from revisions where account = $1 and key = $2 order by version
 """
+
+WRITES = {
+    "written": """
+update heads h set seq = w.seq, tag = w.tag
+from unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
+     w (account, seq_before, tag_before, seq, tag)
+where h.account = w.account and h.account = any($1)
+  and h.seq = w.seq_before and h.tag = w.tag_before
+returning h.account
+""",
+    "unwritten": """
+select h.account
+from unnest($1::text[], $2::bigint[], $3::bigint[]) w (account, seq, tag)
+join heads h on h.account = w.account and h.seq = w.seq and h.tag = w.tag
+where h.account = any($1)
+""",
+    "versions": """
+select h.account, w.key, w.slot, w.version, w.last, w.seq, w.epoch, w.epoch_version,
+       w.folded_version, w.value::json as value, w.sidecar, w.rule, w.proposed, w.receipt, w.base,
+       w.outcome, w.device, w.mutation, w.updated_at_ms
+from unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::boolean[], $6::bigint[],
+            $7::int[], $8::bigint[], $9::bigint[], $10::text[], $11::bytea[], $12::text[],
+            $13::bytea[], $14::bytea[], $15::bigint[], $16::text[], $17::text[], $18::uuid[],
+            $19::bigint[])
+     w (account, key, slot, version, last, seq, epoch, epoch_version, folded_version, value,
+        sidecar, rule, proposed, receipt, base, outcome, device, mutation, updated_at_ms)
+join written h on h.account = w.account
+""",
+    "documents_written": """
+insert into documents (account, key, version, seq, epoch, epoch_version, folded_version, value,
+                       sidecar, rule, device, updated_at_ms)
+select account, key, version, seq, epoch, epoch_version, folded_version, value, sidecar, rule,
+       device, updated_at_ms
+from versions where last
+on conflict (account, key) do update set
+    version = excluded.version, seq = excluded.seq, epoch = excluded.epoch,
+    epoch_version = excluded.epoch_version, folded_version = excluded.folded_version,
+    value = excluded.value, sidecar = excluded.sidecar, rule = excluded.rule,
+    device = excluded.device, updated_at_ms = excluded.updated_at_ms
+""",
+    "revisions_written": """
+insert into revisions (account, key, slot, version, epoch, value, sidecar, rule, proposed,
+                       receipt, base, outcome, device, mutation, updated_at_ms)
+select account, key, slot, version, epoch, value, sidecar, rule, proposed, receipt, base, outcome,
+       device, mutation, updated_at_ms
+from versions
+on conflict (account, key, slot) do update set
+    version = excluded.version, epoch = excluded.epoch, value = excluded.value,
+    sidecar = excluded.sidecar, rule = excluded.rule, proposed = excluded.proposed,
+    receipt = excluded.receipt, base = excluded.base, outcome = excluded.outcome,
+    device = excluded.device, mutation = excluded.mutation, updated_at_ms = excluded.updated_at_ms
+""",
+    "documents_touched": """
+update documents d
+set sidecar = w.sidecar, rule = w.rule, folded_version = w.folded_version
+from unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::bigint[])
+     w (account, key, sidecar, rule, folded_version)
+join written h on h.account = w.account
+where d.account = w.account and d.key = w.key
+""",
+    "revisions_touched": """
+update revisions r
+set sidecar = w.sidecar, rule = w.rule, proposed = coalesce(r.proposed, w.before)
+from unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::bytea[], $6::text[], $7::bytea[])
+     w (account, key, slot, version, sidecar, rule, before)
+join written h on h.account = w.account
+where r.account = w.account and r.key = w.key and r.slot = w.slot and r.version = w.version
+""",
+    "proposals_written": """
+insert into proposals as p (account, key, device, version, base, proposed, mutation, updated_at_ms)
+select h.account, w.key, w.device, w.version, w.base, w.proposed, w.mutation, w.updated_at_ms
+from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bytea[],
+            $7::uuid[], $8::bigint[])
+     w (account, key, device, version, base, proposed, mutation, updated_at_ms)
+join written h on h.account = w.account
+on conflict (account, key, device) do update set
+    version = excluded.version, base = excluded.base, proposed = excluded.proposed,
+    mutation = excluded.mutation, updated_at_ms = excluded.updated_at_ms
+where p.version <= excluded.version
+""",
+    "mutations_seen": """
+insert into mutations (account, id, key, digest, number, created_at_ms)
+select h.account, w.id, w.key, w.digest, w.number, w.created_at_ms
+from unnest($1::text[], $2::uuid[], $3::text[], $4::bytea[], $5::bigint[], $6::bigint[])
+     w (account, id, key, digest, number, created_at_ms)
+join written h on h.account = w.account
+""",
+    "devices_seen": """
+insert into devices (account, device, last_mutation, accepted, first_seen_ms, last_seen_ms)
+select w.account, w.device, w.last_mutation, w.accepted, w.seen_ms, w.seen_ms
+from unnest($1::text[], $2::text[], $3::uuid[], $4::bigint[], $5::bigint[])
+     w (account, device, last_mutation, accepted, seen_ms)
+join written h on h.account = w.account
+on conflict (account, device) do update set
+    last_mutation = coalesce(excluded.last_mutation, devices.last_mutation),
+    accepted = greatest(excluded.accepted, devices.accepted),
+    last_seen_ms = excluded.last_seen_ms
+""",
+}
+"""The parts of the one statement that writes a batch. Each takes arrays of its own."""
+
+_PARAMETER = re.compile(r"\$(\d+)")
+
+
+_VERSIONS = ("versions", "documents_written", "revisions_written")
+
+
+@cache
+def write(parts: tuple[str, ...]) -> str:
+    """One statement of these parts of WRITES, their parameters one after the other.
+
+    It gives the accounts whose head was as expected; of all others nothing is written.
+    """
+    queries, taken = [], 0
+    for part in parts:
+        for name in _VERSIONS if part == "versions" else (part,):
+            text, shift = WRITES[name], taken
+            numbers = [int(number) for number in _PARAMETER.findall(text)]
+            text = _PARAMETER.sub(lambda found: f"${int(found[1]) + shift}", text)  # noqa: B023
+            queries.append(f"{name} as ({text})")
+            taken += max(numbers, default=0)
+    results = [f"table {name}" for name in ("written", "unwritten") if name in parts]
+    return f"with {', '.join(queries)} {' union all '.join(results)}"

@@ -1,6 +1,6 @@
 """Documents, their versions and what was seen: from and to the database, a batch at a time."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 
 from app.documents import statements as sql
+from app.documents.cache import Head
 from app.documents.model import Accepted, DeviceRecord, Own, Proposed, Snapshot
 from merge_rules.canonical import encode as encode_json
 from merge_rules.receipt import Receipt
@@ -66,20 +67,30 @@ class Proposal:
     at_ms: int
 
 
-async def lock_heads(connection: Any, accounts: Sequence[str]) -> dict[str, int]:
-    """Locks the heads of the accounts, which must be sorted; makes those that are new."""
-    rows = await connection.fetch(sql.LOCK_HEADS, accounts)
+async def read_heads(
+    connection: Any, accounts: Sequence[str], *, lock: bool = False
+) -> dict[str, Head]:
+    """The heads of the accounts, in order; makes those that are new."""
+    statement = sql.LOCK_HEADS if lock else sql.READ_HEADS
+    rows = await connection.fetch(statement, accounts)
     if len(rows) < len(accounts):
         await connection.execute(sql.CREATE_HEADS, accounts)
-        rows = await connection.fetch(sql.LOCK_HEADS, accounts)
-    return {row["account"]: row["seq"] for row in rows}
+        rows = await connection.fetch(statement, accounts)
+    return {row[0]: Head(row[1], row[2]) for row in rows}
 
 
 async def read_documents(
     connection: Any, accounts: Sequence[str], ids: Iterable[DocumentId]
 ) -> dict[DocumentId, Snapshot]:
-    rows = await connection.fetch(sql.READ_DOCUMENTS, accounts, *_columns(ids, 2))
+    rows = await connection.fetch(sql.READ_DOCUMENTS, accounts, *_columns(ids))
     return {(row[0], row[1]): _snapshot(row) for row in rows}
+
+
+async def read_each(connection: Any, ids: Sequence[DocumentId]) -> Sequence[Snapshot | None]:
+    """The document of each id; None where there never was one."""
+    accounts = sorted({account for account, _ in ids})
+    found = await read_documents(connection, accounts, set(ids))
+    return [found.get(id) for id in ids]
 
 
 async def read_document(connection: Any, account: str, key: str) -> Snapshot | None:
@@ -96,7 +107,7 @@ async def read_seen(
     connection: Any, accounts: Sequence[str], ids: Iterable[tuple[str, UUID]]
 ) -> dict[tuple[str, UUID], Accepted]:
     """The mutations that were accepted before."""
-    rows = await connection.fetch(sql.READ_SEEN, accounts, *_columns(ids, 2))
+    rows = await connection.fetch(sql.READ_SEEN, accounts, *_columns(ids))
     return {(row["account"], row["id"]): Accepted(row["digest"], row["number"]) for row in rows}
 
 
@@ -104,7 +115,7 @@ async def read_devices(
     connection: Any, accounts: Sequence[str], ids: Iterable[tuple[str, str]]
 ) -> dict[tuple[str, str], DeviceRecord]:
     """What was accepted from each device."""
-    rows = await connection.fetch(sql.READ_DEVICES, accounts, *_columns(ids, 2))
+    rows = await connection.fetch(sql.READ_DEVICES, accounts, *_columns(ids))
     return {
         (row["account"], row["device"]): DeviceRecord(row["last_mutation"], row["accepted"])
         for row in rows
@@ -118,7 +129,7 @@ async def read_bases(
     history: int,
 ) -> dict[tuple[str, str, int], Snapshot]:
     """Earlier versions, by account, key and version, as far as they are kept."""
-    rows = await connection.fetch(sql.READ_BASES, accounts, *_columns(ids, 3), history)
+    rows = await connection.fetch(sql.READ_BASES, accounts, *_columns(ids), history)
     return {
         (row["account"], row["key"], row["version"]): snapshot_of_revision(row["key"], row)
         for row in rows
@@ -145,7 +156,7 @@ async def read_owns(
     connection: Any, accounts: Sequence[str], ids: Iterable[tuple[str, str, str]]
 ) -> dict[tuple[str, str, str], list[Own]]:
     """What each device last proposed for a document, by account, key and device; newest last."""
-    columns = _columns(ids, 3)
+    columns = _columns(ids)
     owns: dict[tuple[str, str, str], list[Own]] = {}
     for row in await connection.fetch(sql.READ_OWN_REVISIONS, accounts, *columns):
         owns[row["account"], row["key"], row["device"]] = [own_of_revision(row)]
@@ -161,7 +172,7 @@ async def read_made(
     connection: Any, accounts: Sequence[str], ids: Iterable[tuple[str, str, UUID]]
 ) -> dict[tuple[str, UUID], tuple[str | None, Own]]:
     """What mutations, by account, key and id, proposed and on which device, if it is kept."""
-    columns = _columns(ids, 3)
+    columns = _columns(ids)
     made: dict[tuple[str, UUID], tuple[str | None, Own]] = {}
     for row in await connection.fetch(sql.READ_MADE_REVISIONS, accounts, *columns):
         made[row["account"], row["mutation"]] = (row["device"], own_of_revision(row))
@@ -184,19 +195,13 @@ def _own_of_proposal(row: Any) -> Own:
 async def read_evicted(
     connection: Any, versions: Sequence[Version], history: int, now_ms: int
 ) -> list[Proposal]:
-    """What devices last proposed in revisions whose place new versions will take."""
-    full = [one for one in versions if one.document.version > history]
-    if not full:
-        return []
+    """What devices last proposed in revisions whose place these new versions will take."""
     rows = await connection.fetch(
         sql.READ_EVICTED,
-        sorted({one.account for one in full}),
+        sorted({one.account for one in versions}),
         *_columns(
-            (
-                (one.account, one.document.key, one.document.version, one.document.device or "")
-                for one in full
-            ),
-            4,
+            (one.account, one.document.key, one.document.version, one.document.device or "")
+            for one in versions
         ),
         history,
     )
@@ -213,130 +218,125 @@ async def read_evicted(
     ]
 
 
-async def write_heads(connection: Any, seqs: dict[str, int]) -> None:
-    await connection.execute(sql.WRITE_HEADS, list(seqs), *_columns(seqs.items(), 2))
+@dataclass(slots=True)
+class Changes:
+    """All that a batch writes. Of an account whose head is not `before` nothing is written."""
 
-
-async def write_versions(connection: Any, versions: Sequence[Version], history: int) -> None:
-    """New versions: the last of each document, and into its ring all that fit."""
-    last = {(version.account, version.document.key): version for version in versions}
-    accounts = sorted({version.account for version in versions})
-    await connection.execute(
-        sql.WRITE_DOCUMENTS,
-        accounts,
-        *_columns(
-            (
-                (
-                    version.account,
-                    document.key,
-                    document.version,
-                    version.seq,
-                    document.epoch,
-                    document.epoch_version,
-                    document.folded_version,
-                    _text(document.stored),
-                    document.stored.sidecar,
-                    document.rule,
-                    document.device,
-                    document.updated_at_ms,
-                )
-                for version in last.values()
-                for document in (version.document,)
-            ),
-            12,
-        ),
-    )
-    kept = {
-        (version.account, version.document.key, version.document.version % history): version
-        for version in versions
-    }
-    await connection.execute(
-        sql.WRITE_REVISIONS,
-        accounts,
-        *_columns(
-            (
-                (
-                    version.account,
-                    document.key,
-                    document.version,
-                    document.epoch,
-                    _text(document.stored),
-                    document.stored.sidecar,
-                    document.rule,
-                    None if version.proposed is None else _dump(document.rule, version.proposed),
-                    None if version.receipt is None else encode_json(version.receipt),
-                    version.base,
-                    version.outcome,
-                    document.device,
-                    version.mutation,
-                    document.updated_at_ms,
-                )
-                for version in kept.values()
-                for document in (version.document,)
-            ),
-            14,
-        ),
-        history,
-    )
-
-
-async def write_touches(connection: Any, touches: Sequence[Touch], history: int) -> None:
-    accounts = sorted({touch.account for touch in touches})
-    rows = [
-        (
-            touch.account,
-            touch.document.key,
-            touch.document.stored.sidecar,
-            touch.document.rule,
-            touch.document.folded_version,
-            touch.document.version,
-            _dump(touch.before_rule, Proposed(touch.before)),
-        )
-        for touch in touches
-    ]
-    documents = (row[:5] for row in rows)
-    revisions = ((*row[:4], *row[5:]) for row in rows)
-    await connection.execute(sql.TOUCH_DOCUMENTS, accounts, *_columns(documents, 5))
-    await connection.execute(sql.TOUCH_REVISIONS, accounts, *_columns(revisions, 6), history)
-
-
-async def write_proposals(connection: Any, proposals: Sequence[Proposal]) -> None:
-    await connection.execute(
-        sql.WRITE_PROPOSALS,
-        sorted({proposal.account for proposal in proposals}),
-        *_columns(
-            (
-                (
-                    proposal.account,
-                    proposal.key,
-                    proposal.device,
-                    proposal.own.version,
-                    proposal.own.base,
-                    _dump(proposal.own.rule, proposal.own.proposed),
-                    proposal.mutation,
-                    proposal.at_ms,
-                )
-                for proposal in proposals
-            ),
-            8,
-        ),
-    )
-
-
-async def write_seen(
-    connection: Any, rows: Sequence[tuple[str, UUID, str, bytes, int | None, int]]
-) -> None:
+    before: Mapping[str, Head]
+    """Of every account that the batch concerns."""
+    after: Mapping[str, Head]
+    """Of the accounts that it changes."""
+    versions: Sequence[Version] = ()
+    touches: Sequence[Touch] = ()
+    proposals: Sequence[Proposal] = ()
+    seen: Sequence[tuple[str, UUID, str, bytes, int | None, int]] = ()
     """Accepted mutations: account, id, key, digest, number, time in ms."""
-    accounts = sorted({row[0] for row in rows})
-    await connection.execute(sql.WRITE_SEEN, accounts, *_columns(rows, 6))
-
-
-async def write_devices(
-    connection: Any, rows: Sequence[tuple[str, str, UUID | None, int, int]]
-) -> None:
+    devices: Sequence[tuple[str, str, UUID | None, int, int]] = ()
     """Devices that wrote: account, device, last accepted mutation, accepted, time in ms."""
-    accounts = sorted({row[0] for row in rows})
-    await connection.execute(sql.WRITE_DEVICES, accounts, *_columns(rows, 5))
+
+
+async def write(connection: Any, changes: Changes, history: int) -> set[str]:
+    """Writes a batch in one statement; the accounts whose head was still as it says."""
+    parts = {name: columns for name, columns in _parts(changes, history) if columns}
+    arguments = [column for columns in parts.values() for column in columns]
+    rows = await connection.fetch(sql.write(tuple(parts)), *arguments)
+    return {row[0] for row in rows}
+
+
+def _parts(changes: Changes, history: int) -> Iterator[tuple[str, list[Sequence[Any]]]]:
+    """The parts of the statement and their columns, none where there is nothing to write."""
+    before, after = changes.before, changes.after
+    yield "written", _columns((name, *before[name], *head) for name, head in after.items())
+    yield "unwritten", _columns((name, *before[name]) for name in before if name not in after)
+    last = {(version.account, version.document.key): version for version in changes.versions}
+    kept = {_place(one.account, one.document, history): one for one in changes.versions}
+    yield (
+        "versions",
+        _columns(
+            _version_row(one, history, last[one.account, one.document.key] is one)
+            for one in kept.values()
+        ),
+    )
+    # What a version of this very batch replaces is not written twice.
+    touched = [one for one in changes.touches if (one.account, one.document.key) not in last]
+    yield (
+        "documents_touched",
+        _columns(
+            (
+                one.account,
+                document.key,
+                document.stored.sidecar,
+                document.rule,
+                document.folded_version,
+            )
+            for one in touched
+            for document in (one.document,)
+        ),
+    )
+    touched = [
+        one for one in changes.touches if _place(one.account, one.document, history) not in kept
+    ]
+    yield "revisions_touched", _columns(_touch_row(one, history) for one in touched)
+    yield "proposals_written", _columns(_proposal_row(one) for one in changes.proposals)
+    yield "mutations_seen", _columns(changes.seen)
+    yield "devices_seen", _columns(changes.devices)
+
+
+def _place(account: str, document: Snapshot, history: int) -> tuple[str, str, int]:
+    """Where a version stands in the ring."""
+    return account, document.key, document.version % history
+
+
+def _version_row(version: Version, history: int, last: bool) -> tuple[Any, ...]:
+    document = version.document
+    value, sidecar = document.stored
+    return (
+        version.account,
+        document.key,
+        document.version % history,
+        document.version,
+        last,
+        version.seq,
+        document.epoch,
+        document.epoch_version,
+        document.folded_version,
+        None if value is None else value.decode(),
+        sidecar,
+        document.rule,
+        None if version.proposed is None else _dump(document.rule, version.proposed),
+        None if version.receipt is None else encode_json(version.receipt),
+        version.base,
+        version.outcome,
+        document.device,
+        version.mutation,
+        document.updated_at_ms,
+    )
+
+
+def _touch_row(touch: Touch, history: int) -> tuple[Any, ...]:
+    document = touch.document
+    return (
+        touch.account,
+        document.key,
+        document.version % history,
+        document.version,
+        document.stored.sidecar,
+        document.rule,
+        _dump(touch.before_rule, Proposed(touch.before)),
+    )
+
+
+def _proposal_row(proposal: Proposal) -> tuple[Any, ...]:
+    return (
+        proposal.account,
+        proposal.key,
+        proposal.device,
+        proposal.own.version,
+        proposal.own.base,
+        _dump(proposal.own.rule, proposal.own.proposed),
+        proposal.mutation,
+        proposal.at_ms,
+    )
 
 
 async def prune(connection: Any, before_ms: int, limit: int) -> int:
@@ -348,12 +348,12 @@ async def prune(connection: Any, before_ms: int, limit: int) -> int:
     return gone
 
 
-async def read_large_sidecars(
-    connection: Any, after: DocumentId, least_bytes: int, limit: int
-) -> list[DocumentId]:
-    """The next documents, by account and key, whose sidecar has so many bytes or more."""
-    rows = await connection.fetch(sql.READ_LARGE_SIDECARS, *after, least_bytes, limit)
-    return [(row["account"], row["key"]) for row in rows]
+async def read_sidecar_sizes(
+    connection: Any, after: DocumentId, limit: int
+) -> list[tuple[DocumentId, int]]:
+    """The bytes of the sidecars of the next documents, by account and key."""
+    rows = await connection.fetch(sql.READ_SIDECAR_SIZES, *after, limit)
+    return [((row[0], row[1]), row[2]) for row in rows]
 
 
 async def read_alive(connection: Any, account: str, since_ms: int) -> frozenset[str]:
@@ -368,7 +368,7 @@ async def read_rules(connection: Any) -> list[tuple[str, str, str]]:
 
 
 async def write_rules(connection: Any, rows: Sequence[tuple[str, str, str]], now_ms: int) -> None:
-    await connection.execute(sql.WRITE_RULES, *_columns(rows, 3), now_ms)
+    await connection.execute(sql.WRITE_RULES, *_columns(rows), now_ms)
 
 
 async def has_documents_of(connection: Any, fingerprint: str) -> bool:
@@ -376,10 +376,9 @@ async def has_documents_of(connection: Any, fingerprint: str) -> bool:
     return bool(await connection.fetchval(sql.HAS_DOCUMENTS_OF, fingerprint))
 
 
-def _columns(rows: Iterable[tuple[Any, ...]], width: int) -> list[list[Any]]:
-    """Rows as the arrays that `unnest` takes."""
-    columns: list[list[Any]] = [list(column) for column in zip(*rows, strict=True)]
-    return columns or [[] for _ in range(width)]
+def _columns(rows: Iterable[tuple[Any, ...]]) -> list[Sequence[Any]]:
+    """Rows as the arrays that `unnest` takes; nothing where there are none."""
+    return list(zip(*rows, strict=True))
 
 
 def _snapshot(row: Any) -> Snapshot:
@@ -400,10 +399,6 @@ def _snapshot(row: Any) -> Snapshot:
 def stored_of(row: Any) -> Stored:
     value = row["value"]
     return Stored(None if value is None else value.encode(), row["sidecar"])
-
-
-def _text(stored: Stored) -> str | None:
-    return None if stored.value is None else stored.value.decode()
 
 
 def _dump(rule: str, proposed: Proposed) -> bytes:

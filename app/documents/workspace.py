@@ -6,12 +6,20 @@ alone.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from random import Random
 from typing import Any
 from uuid import UUID
 
 from app.documents import store
+from app.documents.cache import BASES_KEPT, Head, Kept, last_owns
 from app.documents.model import Accepted, Decision, DeviceRecord, Mutation, Own, Proposed, Snapshot
 from merge_rules.rule import Rule
+
+_random = Random()  # noqa: S311 - a tag is no secret
+
+
+def _new_tag() -> int:
+    return _random.randint(1, 2**63 - 1)
 
 
 @dataclass(slots=True)
@@ -21,17 +29,24 @@ class Workspace:
     history: int
     now_ms: int
     former_rule: Callable[[str], Rule | None]
-    heads_at_lock: dict[str, int]
-    heads: dict[str, int]
-    documents: dict[tuple[str, str], Snapshot]
+    noted: Callable[[str, str, int], bool]
+    """Whether it was written lately that a device writes."""
+    heads: dict[str, Head]
+    """Of every account, as they were before anything was read."""
+    seqs: dict[str, int]
+    kept: dict[tuple[str, str], Kept]
+    """The documents that were in memory."""
     seen: dict[tuple[str, UUID], Accepted]
     devices: dict[tuple[str, str], DeviceRecord]
+    documents: dict[tuple[str, str], Snapshot] = field(default_factory=dict)
     bases: dict[tuple[str, str, int], Snapshot] = field(default_factory=dict)
     owns: dict[tuple[str, str, str], list[Own]] = field(default_factory=dict)
     """What each device last proposed for a document, in the order of versions."""
     made: dict[tuple[str, UUID], tuple[str | None, Own]] = field(default_factory=dict)
     """What mutations proposed that were accepted before, and on which device."""
     counts: dict[str, int] = field(default_factory=dict)
+    with_past: set[tuple[str, str]] = field(default_factory=set)
+    """Documents that were written on anything but their current version."""
 
     versions: list[store.Version] = field(default_factory=list)
     touches: dict[tuple[str, str], store.Touch] = field(default_factory=dict)
@@ -59,7 +74,8 @@ class Workspace:
             if numbered and mutation.id is not None:
                 number = accepted = accepted + 1
             self.devices[account, mutation.device] = DeviceRecord(mutation.id or last, accepted)
-            self.new_devices.add((account, mutation.device))
+            if mutation.id is not None or not self.noted(account, mutation.device, self.now_ms):
+                self.new_devices.add((account, mutation.device))
         if mutation.id is not None:
             seen = Accepted(mutation.digest, number)
             self.seen[account, mutation.id] = seen
@@ -106,14 +122,16 @@ class Workspace:
             self.counts[account] = self.counts.get(account, 0) + 1
         else:
             self.bases[account, document.key, before.version] = before
-        self.heads[account] += 1
+        earlier = () if before is None else before.writers
+        document.writers = (*earlier, document.device or "")[-self.history - 1 :]
+        self.seqs[account] += 1
         self.documents[account, document.key] = document
         self.bases[account, document.key, document.version] = document
         self.versions.append(
             store.Version(
                 account=account,
                 document=document,
-                seq=self.heads[account],
+                seq=self.seqs[account],
                 proposed=decision.proposed,
                 receipt=decision.receipt if decision.outcome == "merged" else None,
                 base=base,
@@ -163,22 +181,29 @@ class Workspace:
             account, mutation.device, document.key, own, mutation.id, self.now_ms
         )
 
-    async def write(self, connection: Any) -> None:
-        """Writes everything that was decided, one statement a table."""
-        if self.touches:
-            await store.write_touches(connection, list(self.touches.values()), self.history)
+    async def write(self, connection: Any) -> dict[str, Head]:
+        """Writes everything that was decided, in one statement.
+
+        The heads that the accounts have now; those are left out that were not as they were when
+        this began: of them nothing is written, and nothing that was decided is so.
+        """
         if self.versions:
             await self._keep_last_proposals(connection)
-            await store.write_versions(connection, self.versions, self.history)
-            changed = {version.account for version in self.versions}
-            await store.write_heads(connection, {name: self.heads[name] for name in changed})
-        if self.proposals:
-            await store.write_proposals(connection, list(self.proposals.values()))
-        if self.new_seen:
-            await store.write_seen(connection, self.new_seen)
-        if self.new_devices:
-            rows = [(*id, *self.devices[id], self.now_ms) for id in self.new_devices]
-            await store.write_devices(connection, rows)
+        changed = {version.account for version in self.versions}
+        others = (self.touches, self.proposals, self.new_seen, self.new_devices)
+        changed.update(id[0] for ids in others for id in ids)
+        after = {account: Head(self.seqs[account], _new_tag()) for account in sorted(changed)}
+        changes = store.Changes(
+            before=self.heads,
+            after=after,
+            versions=self.versions,
+            touches=list(self.touches.values()),
+            proposals=list(self.proposals.values()),
+            seen=self.new_seen,
+            devices=[(*id, *self.devices[id], self.now_ms) for id in sorted(self.new_devices)],
+        )
+        confirmed = await store.write(connection, changes, self.history)
+        return {account: after.get(account, self.heads[account]) for account in confirmed}
 
     async def _keep_last_proposals(self, connection: Any) -> None:
         """What a device last proposed outlives the revision that it made."""
@@ -195,9 +220,36 @@ class Workspace:
                 self.proposals[id] = store.Proposal(
                     id[0], id[2], id[1], own, version.mutation, self.now_ms
                 )
-        for evicted in await store.read_evicted(connection, kept, self.history, self.now_ms):
+        full = [version for version in kept if self._may_evict(version.document)]
+        if not full:
+            return
+        for evicted in await store.read_evicted(connection, full, self.history, self.now_ms):
             id = (evicted.account, evicted.key, evicted.device)
             self.proposals.setdefault(id, evicted)
+
+    def _may_evict(self, document: Snapshot) -> bool:
+        """Whether the place of a version may have been that of the last one of some device."""
+        if document.version <= self.history:
+            return False
+        known, writers = len(document.writers) > self.history, document.writers
+        return not known or (writers[0] != "" and writers[0] not in writers[1:])
+
+    def to_keep(self) -> dict[str, dict[str, Kept]]:
+        """By account and key, what the next batch may need of what this one holds."""
+        owns: dict[tuple[str, str], dict[str, list[Own]]] = {}
+        for (account, key, device), proposed in self.owns.items():
+            owns.setdefault((account, key), {})[device] = proposed
+        kept: dict[str, dict[str, Kept]] = {}
+        for id, document in self.documents.items():
+            account, key = id
+            known, bases = self.kept.get(id), {}
+            if id in self.with_past:
+                versions = range(document.version - 1, document.version - 1 - BASES_KEPT, -1)
+                found = ((version, self.bases.get((account, key, version))) for version in versions)
+                bases = {version: base for version, base in found if base is not None}
+            by_device = {**(known.owns if known else {}), **owns.get(id, {})}
+            kept.setdefault(account, {})[key] = Kept(document, bases, last_owns(by_device))
+        return kept
 
 
 @dataclass(slots=True)

@@ -12,13 +12,19 @@ from app.database.era import Era
 from app.documents.documents import Documents
 from app.documents.model import Decision, Mutation
 from app.documents.pipeline import Submission
+from app.documents.reader import Reader
 from app.errors import Code, SynclineError, cursor_expired
 from app.sync import store
 from app.sync.cursor import Cursor, decode_cursor
 from app.sync.mutations import Unread, read_mutation
 from app.sync.results import fit, result_of, result_of_unread
+from app.sync.store import Page, Pull
 from app.sync.types import Change, MutationResult, SyncAnswer, SyncRequest
 
+Puller = Reader[Pull, Page]
+
+WHOLE_ACCOUNT = 4
+"""What a pull of everything counts among pulls of what is new."""
 READ_AT_ONCE = 256 * 1024
 """Bytes of mutations that are decoded before other requests have their turn."""
 
@@ -35,10 +41,16 @@ class Exchange:
     """Takes a device's mutations and gives it what changed since its cursor."""
 
     def __init__(
-        self, database: Database, documents: Documents, era: Era, limits: SyncLimits
+        self,
+        database: Database,
+        documents: Documents,
+        puller: Puller,
+        era: Era,
+        limits: SyncLimits,
     ) -> None:
         self._database = database
         self._documents = documents
+        self._puller = puller
         self._era = era
         self._limits = limits
 
@@ -71,8 +83,7 @@ class Exchange:
         cursor = decode_cursor(text)
         if cursor.era != self._era.newest:
             # Another process may have begun one since this one last looked.
-            async with self._database.connection() as connection:
-                self._era.newest = await store.newest_era(connection)
+            self._era.newest = await self._database.read(store.newest_era)
             if cursor.era != self._era.newest:
                 raise cursor_expired()
         return cursor
@@ -120,13 +131,15 @@ class Exchange:
         after = 0 if cursor is None else cursor.seq
         room = self._limits.answer_bytes
         used, left_out = fit(results, room)
-        async with self._database.connection() as connection:
-            start = after
-            if left_out:
-                # The device may have pulled such a document already, and then changed its copy.
-                first = await store.first_seq(connection, account, left_out)
-                start = min(after, first - 1)
-            page = await store.read_changes(connection, account, start, limit, max(1, room - used))
+        start = after
+        if left_out:
+            # The device may have pulled such a document already, and then changed its copy.
+            first = await self._database.read(
+                lambda connection: store.first_seq(connection, account, left_out)
+            )
+            start = min(after, first - 1)
+        pull = Pull(account, start, limit, max(1, room - used))
+        page = await self._puller.read(account, pull, 1 if after else WHOLE_ACCOUNT)
         self._era.newest = page.era
         if after > page.head or (cursor is not None and cursor.era != page.era):
             raise cursor_expired()

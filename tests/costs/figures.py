@@ -7,17 +7,19 @@ here; whoever has to raise one says why in the commit.
 # Statements, BEGIN and COMMIT included, where the process wrote these documents before (warm) or
 # another did (cold). The number of writes does not matter.
 
-PUSH_STATEMENTS = COLD_PUSH_STATEMENTS = 11
-"""A sync with mutations on current versions, and its pull: begin, heads, documents, seen ids;
-documents, revisions, heads, new ids, device, commit; changes."""
-BATCH_STATEMENTS = COLD_BATCH_STATEMENTS = 8
+PUSH_STATEMENTS = 3
+"""A sync with mutations on current versions, and its pull: seen ids, the write, changes."""
+COLD_PUSH_STATEMENTS = 5
+"""The same where the heads and the documents have to be read first."""
+BATCH_STATEMENTS = 1
 """Writes of a device without ids, each of another account."""
-WRITE_STATEMENTS = 7
+COLD_BATCH_STATEMENTS = 3
+WRITE_STATEMENTS = 1
 """One write that names neither a device nor an id."""
-RING_STATEMENTS = 8
-"""The same where a revision leaves the ring: what its device proposed is looked for."""
-MERGE_STATEMENTS = 11
-"""A write of a device that merges: its base, and what its device proposed in two tables."""
+RING_STATEMENTS = 1
+"""The same where a revision leaves the ring, whose writers the process knows."""
+MERGE_STATEMENTS = 4
+"""The first write of a device that merges: its base, and what it proposed in two tables."""
 READ_STATEMENTS = 1
 PULL_STATEMENTS = 1
 """The head and the documents past the cursor are of one moment."""

@@ -9,11 +9,12 @@ import httpx
 
 from app.clock import system_clock
 from app.database.engine import Database
-from app.documents import housekeeping
-from app.documents.documents import Documents
+from app.documents import housekeeping, store
+from app.documents.documents import DocumentReader, Documents
 from app.documents.model import Limits
 from app.documents.mutations import Intake
 from app.documents.pipeline import Pipeline, PipelineSettings
+from app.documents.reader import Reader
 from merge_rules.documents import shipped_registry
 from tests.conftest import Service
 from tests.documents.api import patch, path, put, refused, value, version, wrote
@@ -29,11 +30,15 @@ async def another_process(service: Service) -> Any:
     registry, limits = shipped_registry(), Limits(256 * 1024, 10_000)
     settings = PipelineSettings(1, 100, 100, 32, 1_000, limits)
     pipeline = Pipeline(database, registry, system_clock, settings)
+    reader: DocumentReader = Reader(
+        database, store.read_each, lanes=1, batch_limit=10, queue_limit=100
+    )
     pipeline.start()
+    intake = Intake(10_000, 100)
     try:
         yield (
             database,
-            Documents(database, pipeline, registry, Intake(10_000, 100), system_clock, 32),
+            Documents(database, pipeline, reader, registry, intake, system_clock, 32),
         )
     finally:
         await pipeline.stop()

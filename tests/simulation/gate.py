@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import asyncpg
 
-from app.database.engine import Database
+from app.database.engine import Database, KeptConnection
 from tests.simulation.server import Crash
 
 
@@ -39,15 +39,28 @@ class Gate:
         assert self.opens.wait(600), "nobody opened the gate"
 
 
+WRITES = "with "
+"""How the statement begins that writes a batch."""
+
+
 class GatedDatabase(Database):
     """The service's own database, with a gate at every COMMIT."""
 
     gate: Gate
 
+    def kept(self) -> KeptConnection:
+        return _Kept(self)
+
+
+class _Kept(KeptConnection):
+    def __init__(self, database: GatedDatabase) -> None:
+        super().__init__(database.connect)
+        self._database = database
+
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Any]:
-        async with super().connection() as connection:
-            yield _Gated(connection, self.gate)
+    async def use(self) -> AsyncIterator[Any]:
+        async with super().use() as connection:
+            yield _Gated(connection, self._database.gate)
 
 
 class _Gated:
@@ -60,6 +73,26 @@ class _Gated:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
+    async def fetch(self, query: str, *arguments: Any) -> Any:
+        """A write outside a transaction commits by itself, so here it gets one.
+
+        One that finds the head changed writes nothing; what comes after it is what commits.
+        """
+        if not query.startswith(WRITES) or self._connection.is_in_transaction():
+            return await self._connection.fetch(query, *arguments)
+        transaction = self._connection.transaction()
+        await transaction.start()
+        try:
+            written = await self._connection.fetch(query, *arguments)
+        except BaseException:
+            await transaction.rollback()
+            raise
+        if written:
+            await self._commit(transaction)
+        else:
+            await transaction.rollback()
+        return written
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         transaction = self._connection.transaction()
@@ -69,6 +102,9 @@ class _Gated:
         except BaseException:
             await transaction.rollback()
             raise
+        await self._commit(transaction)
+
+    async def _commit(self, transaction: Any) -> None:
         if self._gate.closed:
             await asyncio.get_running_loop().run_in_executor(None, self._gate.wait)
         crash = self._gate.crashes.pop() if self._gate.crashes else None

@@ -4,11 +4,12 @@ from unittest.mock import patch
 
 from app.clock import Clock
 from app.database.engine import Database
-from app.documents import housekeeping
-from app.documents.documents import Documents
+from app.documents import housekeeping, store
+from app.documents.documents import DocumentReader, Documents
 from app.documents.model import Limits
 from app.documents.mutations import Intake
 from app.documents.pipeline import Pipeline, PipelineSettings
+from app.documents.reader import Reader
 from app.documents.rules import load_registry, remember_rules
 from app.settings import Settings
 from tests.simulation.server import HISTORY
@@ -22,10 +23,13 @@ class Housekeeper:
         self.database = Database(database_url, pool_size=2, statement_timeout_ms=60_000)
         self.registry = load_registry(Settings(rules=rules))
         limits, intake = Limits(256 * 1024, 10_000), Intake(10_000, 100)
-        settings = PipelineSettings(1, 1_000, 100, HISTORY, 1_000, limits)
+        settings = PipelineSettings(1, 1_000, 100, HISTORY, 1_000, limits, cache_bytes=1_000_000)
         self.pipeline = Pipeline(self.database, self.registry, clock, settings)
+        reader: DocumentReader = Reader(
+            self.database, store.read_each, lanes=1, batch_limit=10, queue_limit=100
+        )
         self.documents = Documents(
-            self.database, self.pipeline, self.registry, intake, clock, HISTORY
+            self.database, self.pipeline, reader, self.registry, intake, clock, HISTORY
         )
 
     async def start(self) -> None:

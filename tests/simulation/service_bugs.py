@@ -63,12 +63,13 @@ def no_dedupe() -> Iterator[None]:
 
 @contextmanager
 def dedupe_keeps_only_the_last_id() -> Iterator[None]:
-    read_seen, write_seen = store.read_seen, store.write_seen
+    read_seen, write_all = store.read_seen, store.write
     last: dict[str, UUID] = {}
 
-    async def write(connection: Any, rows: Any) -> None:
-        last.update({row[0]: row[1] for row in rows})
-        await write_seen(connection, rows)
+    async def write(connection: Any, changes: store.Changes, history: int) -> set[str]:
+        written = await write_all(connection, changes, history)
+        last.update({row[0]: row[1] for row in changes.seen if row[0] in written})
+        return written
 
     async def read(connection: Any, accounts: Any, ids: Any) -> dict[Any, Any]:
         found = await read_seen(connection, accounts, ids)
@@ -76,20 +77,33 @@ def dedupe_keeps_only_the_last_id() -> Iterator[None]:
 
     with (
         _ids_accepted_again(),
-        patch.object(store, "write_seen", write),
+        patch.object(store, "write", write),
         patch.object(store, "read_seen", read),
     ):
         yield
 
 
 def _ids_accepted_again() -> AbstractContextManager[Any]:
-    tolerant = f"{statements.WRITE_SEEN}on conflict do nothing"
-    return patch.object(statements, "WRITE_SEEN", tolerant)
+    tolerant = f"{statements.WRITES['mutations_seen']}on conflict do nothing"
+    return _writing(mutations_seen=tolerant)
+
+
+@contextmanager
+def _writing(**parts: str) -> Iterator[None]:
+    """Other parts of the statement that writes a batch."""
+    with patch.dict(statements.WRITES, parts):
+        statements.write.cache_clear()
+        yield
+    statements.write.cache_clear()
 
 
 def no_lock() -> AbstractContextManager[Any]:
-    unlocked = statements.LOCK_HEADS.replace("for update", "")
-    return patch.object(statements, "LOCK_HEADS", unlocked)
+    """Nobody looks whether the head is still what it was."""
+    unchecked = statements.WRITES["written"].replace(
+        "and h.seq = w.seq_before and h.tag = w.tag_before", ""
+    )
+    assert unchecked != statements.WRITES["written"]
+    return _writing(written=unchecked)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, suppress
-from typing import Any
+from typing import Any, NoReturn, cast
 from uuid import uuid4
 
 import asyncpg
@@ -16,7 +16,7 @@ import pytest
 
 from app.clock import system_clock
 from app.database import retry
-from app.database.engine import Database
+from app.database.engine import Database, KeptConnection
 from app.documents import store
 from app.documents.model import Decision, Limits, Mutation
 from app.documents.mutations import Intake
@@ -43,6 +43,10 @@ def url(cluster: Cluster) -> str:
     return cluster.clone()
 
 
+WRITES = "with "
+"""How the statement begins that writes a batch."""
+
+
 class LosesCommits(Database):
     """A database whose connection dies at the first COMMITs, before or after they are done."""
 
@@ -50,10 +54,19 @@ class LosesCommits(Database):
         super().__init__(url, pool_size=2, statement_timeout_ms=5_000)
         self.moments = moments
 
+    def kept(self) -> KeptConnection:
+        return _Kept(self)
+
+
+class _Kept(KeptConnection):
+    def __init__(self, database: LosesCommits) -> None:
+        super().__init__(database.connect)
+        self._moments = database.moments
+
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Any]:
-        async with super().connection() as connection:
-            yield _Losing(connection, self.moments)
+    async def use(self) -> AsyncIterator[Any]:
+        async with super().use() as connection:
+            yield _Losing(connection, self._moments)
 
 
 class _Losing:
@@ -65,6 +78,16 @@ class _Losing:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
+
+    async def fetch(self, query: str, *arguments: Any) -> list[Any]:
+        """A write outside a transaction commits by itself."""
+        if not query.startswith(WRITES) or self._connection.is_in_transaction():
+            return cast(list[Any], await self._connection.fetch(query, *arguments))
+        moment = self._moments.pop(0) if self._moments else "none"
+        written = await self._connection.fetch(query, *arguments) if moment != "before" else []
+        if moment != "none":
+            self._cut()
+        return cast(list[Any], written)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
@@ -79,9 +102,12 @@ class _Losing:
         if moment == "after":
             await transaction.commit()
         if moment != "none":
-            self._connection.terminate()
-            raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle")
+            self._cut()
         await transaction.commit()
+
+    def _cut(self) -> NoReturn:
+        self._connection.terminate()
+        raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle")
 
 
 @asynccontextmanager
@@ -115,7 +141,7 @@ async def locked(url: str, account: str) -> AsyncIterator[None]:
     connection = await asyncpg.connect(url)
     try:
         async with connection.transaction():
-            await store.lock_heads(connection, [account])
+            await store.read_heads(connection, [account], lock=True)
             yield
     finally:
         await connection.close()

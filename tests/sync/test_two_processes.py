@@ -1,7 +1,7 @@
 """Two real processes on one database write the same account at once.
 
-Only the lock on the account's head stands between them, so gaps, lost updates and double counts
-show here or nowhere.
+Only the tag of the account's head and the lock on it stand between them, so gaps, lost updates
+and double counts show here or nowhere.
 """
 
 import random

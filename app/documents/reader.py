@@ -1,0 +1,102 @@
+"""Reads in batches: what is asked at one time is one statement."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from app.database.engine import UNREACHABLE, Database, KeptConnection
+from app.database.retry import is_database_trouble
+from app.documents.lane import Lane
+from app.errors import Code, SynclineError
+
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
+
+Ask = Callable[[Any, Sequence[Question]], Awaitable[Sequence[Answer]]]
+"""Asks a connection several questions at once; the answers come in their order."""
+
+
+@dataclass(slots=True, eq=False)
+class _Asked(Generic[Question, Answer]):
+    account: str
+    question: Question
+    size: int
+    answer: "asyncio.Future[Answer]" = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class Reader(Generic[Question, Answer]):
+    """Answers with what is committed when it asks the database, after the caller asked."""
+
+    def __init__(
+        self,
+        database: Database,
+        ask: Ask[Question, Answer],
+        *,
+        lanes: int,
+        batch_limit: int,
+        queue_limit: int,
+    ) -> None:
+        self._ask = ask
+        self._connections = [database.kept() for _ in range(lanes)]
+        self._lanes = [
+            Lane(partial(self._serve, connection), _fail, batch_limit)
+            for connection in self._connections
+        ]
+        self._queue_limit = queue_limit
+        self._waiting = 0
+
+    def start(self) -> None:
+        for lane in self._lanes:
+            lane.start()
+
+    async def stop(self) -> None:
+        """Answers what was asked, then ends."""
+        await asyncio.gather(*(lane.stop() for lane in self._lanes))
+        for connection in self._connections:
+            await connection.close()
+
+    async def read(self, account: str, question: Question, size: int = 1) -> Answer:
+        """The answer; `size` counts towards `batch_limit`.
+
+        Raises SynclineError OVERLOADED or DATABASE_UNAVAILABLE, or what the driver raises.
+        """
+        if self._waiting >= self._queue_limit:
+            raise SynclineError(Code.OVERLOADED, "Send the same request again after Retry-After.")
+        self._waiting += 1
+        asked: _Asked[Question, Answer] = _Asked(account, question, size)
+        self._lanes[hash(account) % len(self._lanes)].add(asked)
+        return await asked.answer
+
+    async def _serve(self, kept: KeptConnection, batch: Sequence[_Asked[Question, Answer]]) -> None:
+        self._waiting -= len(batch)
+        try:
+            answers = await self._ask_twice(kept, [asked.question for asked in batch])
+        except Exception as error:
+            if not is_database_trouble(error):
+                raise
+            _fail(batch, error)
+            return
+        for asked, answer in zip(batch, answers, strict=True):
+            if not asked.answer.done():
+                asked.answer.set_result(answer)
+
+    async def _ask_twice(
+        self, kept: KeptConnection, questions: Sequence[Question]
+    ) -> Sequence[Answer]:
+        """The server may have ended the connection while nobody used it."""
+        try:
+            async with kept.use() as connection:
+                return await self._ask(connection, questions)
+        except UNREACHABLE:
+            async with kept.use() as connection:
+                return await self._ask(connection, questions)
+
+
+def _fail(batch: Sequence[_Asked[Any, Any]], error: Exception) -> None:
+    for asked in batch:
+        if not asked.answer.done():
+            asked.answer.set_exception(error)
