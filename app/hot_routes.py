@@ -1,24 +1,29 @@
-"""The two hottest requests, past the router: `PUT` and `GET` of one document, plainly asked.
+"""The hottest requests, past the router: a document written or read, and a sync, plainly asked.
 
 What a router, a request object and dependency injection do for a request costs more than the
 write itself. So a request that needs none of it (a token that was verified before, a key as it
 stands, no query, no conditional header, a body of a known and usual size) goes straight to the
-same functions that the routes call. Everything else, and every method, takes the router.
+same functions that the routes call. Everything else takes the router.
 """
 
 import re
+from collections.abc import Awaitable, Callable
 
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from app import problems
+from app.answer import Answer
 from app.auth.tokens import Verifier
 from app.documents.documents import Documents
-from app.documents.routes import Answer, get_answer, put_answer
+from app.documents.routes import get_answer, put_answer
 from app.failures import failure
+from app.sync.exchange import Exchange
+from app.sync.routes import sync_answer
 
-_PATH = re.compile(rb"/v1/documents/([A-Za-z0-9._:~-]{1,128})")
 USUAL_BODY_BYTES = 64 * 1024
+_DOCUMENT = re.compile(rb"/v1/documents/([A-Za-z0-9._:~-]{1,128})")
+_SYNC = b"/v1/sync"
 _UNUSUAL = frozenset(
     (
         b"if-match",
@@ -32,60 +37,80 @@ _UNUSUAL = frozenset(
 )
 """Headers that the routes look at."""
 
+Work = Callable[[str, bytes], Awaitable[Answer]]
+"""What answers: from the account and the body."""
+
 
 class HotRoutes:
     """An ASGI app in front of the router."""
 
     def __init__(
-        self, router: ASGIApp, verifier: Verifier, documents: Documents, *, max_body_bytes: int
+        self,
+        router: ASGIApp,
+        verifier: Verifier,
+        documents: Documents,
+        exchange: Exchange,
+        *,
+        max_body_bytes: int,
     ) -> None:
         self._router = router
         self._longest = min(USUAL_BODY_BYTES, max_body_bytes)
         self._verifier = verifier
         self._documents = documents
+        self._exchange = exchange
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = self._asked(scope)
-        if asked is None:
+        work = self._work(scope) if scope["type"] == ScopeType.HTTP else None
+        asked = None if work is None else self._asked(scope)  # type: ignore[arg-type]
+        if work is None or asked is None:
             await self._router(scope, receive, send)
             return
-        account, key, length = asked
+        account, length = asked
         try:
-            if length < 0:
-                answer = await get_answer(self._documents, account, key)
-            else:
-                body = await _body(receive, length)
-                if body is None:
-                    return
-                answer = await put_answer(self._documents, account, key, body)
+            body = await _body(receive, length)
+            if body is None:
+                return
+            answer = await work(account, body)
         except Exception as error:
-            answer = _failed(error, "GET" if length < 0 else "PUT", key)
+            answer = _failed(error, scope)  # type: ignore[arg-type]
         await _send(send, answer)
 
-    def _asked(self, scope: Scope) -> tuple[str, str, int] | None:
-        """Account, key and length of the body (-1: a GET); None where the router has to look."""
-        if scope["type"] != ScopeType.HTTP or scope["query_string"] or scope["root_path"]:
+    def _work(self, scope: HTTPScope) -> Work | None:
+        """What answers this address; None where the router has to look."""
+        if scope["query_string"] or scope["root_path"]:
             return None
-        path = _PATH.fullmatch(scope["raw_path"])
-        method = scope["method"]
-        if path is None or (method != "GET" and method != "PUT"):
+        path, method = scope["raw_path"], scope["method"]
+        if path == _SYNC:
+            return self._sync if method == "POST" else None
+        document = _DOCUMENT.fullmatch(path)
+        if document is None:
             return None
-        token, length = None, -1
+        key = document[1].decode()
+        if method == "GET":
+            return lambda account, _: get_answer(self._documents, account, key)
+        if method == "PUT":
+            return lambda account, body: put_answer(self._documents, account, key, body)
+        return None
+
+    def _sync(self, account: str, body: bytes) -> Awaitable[Answer]:
+        return sync_answer(self._exchange, account, body)
+
+    def _asked(self, scope: HTTPScope) -> tuple[str, int] | None:
+        """Account and length of the body; None where the router has to look."""
+        token, length = None, None
         for name, value in scope["headers"]:
             if name == b"authorization" and token is None:
                 token = value
-            elif name == b"content-length" and value.isdigit() and length < 0:
+            elif name == b"content-length" and value.isdigit() and length is None:
                 length = int(value)
             elif name in _UNUSUAL or name == b"authorization" or name == b"content-length":
                 return None
         if token is None or not token.startswith(b"Bearer "):
             return None
-        if length > self._longest or (method == "PUT") != (length >= 0):
+        if (scope["method"] == "GET") != (length is None) or (length or 0) > self._longest:
             return None
         principal = self._verifier.cached(token[7:].decode("latin-1"))
-        if principal is None:
-            return None
-        return principal.account, path[1].decode(), length
+        return None if principal is None else (principal.account, length or 0)
 
 
 async def _body(receive: Receive, length: int) -> bytes | None:
@@ -109,7 +134,7 @@ async def _send(send: Send, answer: Answer) -> None:
     await send({"type": "http.response.body", "body": answer.body, "more_body": False})
 
 
-def _failed(error: Exception, method: str, key: str) -> Answer:
-    status, headers, body = failure(error, method, f"/v1/documents/{key}")
+def _failed(error: Exception, scope: HTTPScope) -> Answer:
+    status, headers, body = failure(error, scope["method"], scope["path"])
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     return Answer(status, raw, body, problems.MEDIA_TYPE.encode())

@@ -135,7 +135,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         request_max_body_size=settings.max_body_bytes,
     )
     app.asgi_handler = HotRoutes(
-        app.asgi_handler, verifier, documents, max_body_bytes=settings.max_body_bytes
+        app.asgi_handler, verifier, documents, exchange, max_body_bytes=settings.max_body_bytes
     )
     operations.openapi = openapi.build(app.routes)
     operations.reference = page(operations.openapi)

@@ -1,10 +1,14 @@
 """Operations on plain JSON, for rules that keep a value whole and do not look inside."""
 
+import re
 from typing import Any
 
 from merge_rules.canonical import MAX_DEPTH, MAX_INTEGER, same
 from merge_rules.refusal import OperationRefused, Path, WrongType
 from merge_rules.rule import ABSENT, Operation
+
+_INDEX = re.compile("0|[1-9][0-9]{0,8}")
+"""The place of an item as a JSON Pointer says it (RFC 6901 §4), without leading zeros."""
 
 
 def is_number(value: Any) -> bool:
@@ -36,7 +40,7 @@ def apply(value: Any, operation: Operation, path: Path) -> Any:
 
 
 def _apply_in_list(value: list[Any], operation: Operation, token: str, rest: Path) -> list[Any]:
-    index = int(token) if token.isascii() and token.isdigit() and len(token) < 10 else len(value)
+    index = int(token) if _INDEX.fullmatch(token) else len(value)
     if index >= len(value):
         raise OperationRefused(operation.path, f"the array has no item {token!r}")
     inside = apply(value[index], operation, rest)

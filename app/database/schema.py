@@ -75,7 +75,8 @@ documents = Table(
     Column("rule", Text, nullable=False),
     Column("device", Text),
     Column("updated_at_ms", BigInteger, nullable=False),
-    CheckConstraint(r"key ~ '^[A-Za-z0-9._:~-]{1,128}$'", name="key_allowed"),
+    # `{1,128}` in the expression would take 13 µs, and this is checked by every write.
+    CheckConstraint(r"key ~ '^[A-Za-z0-9._:~-]+$' and length(key) <= 128", name="key_allowed"),
     CheckConstraint("version >= 1 and seq >= 1", name="counts_up"),
     CheckConstraint("epoch >= 0 and epoch_version between 0 and version", name="epoch_began"),
     comment="The documents as they are; a tombstone has no value. No index on seq: see decisions.",

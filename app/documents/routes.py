@@ -8,6 +8,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import UNSET, Meta, Raw
 
+from app.answer import JSON, Answer
 from app.auth.types import Principal
 from app.documents.decide import view
 from app.documents.documents import Documents, wire_receipt
@@ -38,25 +39,9 @@ from app.requests import (
     read_body,
 )
 
-JSON = "application/json"
 _encode = msgspec.json.Encoder().encode
 
 Asking = Request[Principal, Any, Any]
-
-
-class Answer(NamedTuple):
-    """A response; the names of its headers are in lower case."""
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    body: bytes
-    media_type: bytes = JSON.encode()
-
-    def response(self) -> Response[bytes]:
-        headers = {name.decode(): value.decode() for name, value in self.headers}
-        return Response(
-            self.body, status_code=self.status, headers=headers, media_type=self.media_type.decode()
-        )
 
 
 class Conditions(NamedTuple):

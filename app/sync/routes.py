@@ -6,6 +6,7 @@ import msgspec
 from litestar import Request, Response, post
 from litestar.di import NamedDependency
 
+from app.answer import Answer
 from app.auth.types import Principal
 from app.errors import Code
 from app.openapi import Description
@@ -43,9 +44,14 @@ _encode = msgspec.json.Encoder().encode
 async def sync(
     request: Request[Principal, Any, Any], exchange: NamedDependency[Exchange]
 ) -> Response[bytes]:
-    body = decode_body(await read_body(request), SyncRequest)
-    answer = await exchange.sync(request.user.account, body)
-    return Response(_encode(answer), status_code=200, media_type="application/json")
+    text = await read_body(request)
+    return (await sync_answer(exchange, request.user.account, text)).response()
+
+
+async def sync_answer(exchange: Exchange, account: str, text: bytes) -> Answer:
+    """Pushes and pulls what the text of a body asks."""
+    answer = await exchange.sync(account, decode_body(text, SyncRequest))
+    return Answer(200, [], _encode(answer))
 
 
 ROUTES = [sync]

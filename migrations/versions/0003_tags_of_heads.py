@@ -10,9 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column(
-        "heads", sa.Column("tag", sa.BigInteger(), nullable=False, server_default="0")
-    )
+    op.add_column("heads", sa.Column("tag", sa.BigInteger(), nullable=False, server_default="0"))
     op.create_table_comment(
         "heads",
         "One narrow row an account: the sequence of its changes, locked first by every write, and a tag, random and new with each, by which a process knows that what it holds is still so.",

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -302,6 +302,44 @@ def test_a_database_that_dies_and_comes_back(
         assert httpx.get(f"{service.url}/readyz").status_code == 200
         assert add(client, 2).json()["outcome"] == "duplicate"
         assert client.get("/v1/documents/user_stats").json()["value"] == {"xp": 2}
+
+
+def test_a_server_with_no_connection_to_spare(start_service: Callable[..., Service]) -> None:
+    """Others hold every connection that PostgreSQL gives: 503 with Retry-After and nothing half
+    done; once one is free, the service goes on by itself."""
+    folder = Path(tempfile.mkdtemp(prefix="sl"))
+    folder.chmod(0o755)
+    few = {"max_connections": "12"}
+    try:
+        with embedded.start(folder, options=few, report=lambda _: None) as running:
+            asyncio.run(_migrate(running.url))
+            service = start_service(running.url)
+            with service.client("a") as client:
+                with _all_connections(running.url):
+                    unavailable(add(client, 1))
+                    unavailable(client.get("/v1/documents/user_stats"))
+                    unavailable(client.post("/v1/sync", json={}))
+                assert add(client, 1).json()["outcome"] == "applied"
+                assert add(client, 1).json()["outcome"] == "duplicate"
+                assert client.get("/v1/documents/user_stats").json()["value"] == {"xp": 1}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _all_connections(url: str) -> Iterator[None]:
+    """Takes every connection that can be had, for a while."""
+    loop = asyncio.new_event_loop()
+    held: list[asyncpg.Connection] = []
+    try:
+        with suppress(asyncpg.TooManyConnectionsError):
+            while True:
+                held.append(loop.run_until_complete(asyncpg.connect(url)))
+        yield
+    finally:
+        for connection in held:
+            loop.run_until_complete(connection.close())
+        loop.close()
 
 
 # --- the era --------------------------------------------------------------------------------

@@ -95,6 +95,35 @@ def test_no_other_address_is_taken_for_a_key(service: Service, address: str) -> 
     same_answer(httpx.get(url, headers=token), httpx.get(url, headers=token | THROUGH_THE_ROUTER))
 
 
+SYNCS = (
+    b"{}",
+    b'{"mutations": []}',
+    b'{"device": "d1", "mutations": [{"id": "0b9f4bd0-0000-4000-8000-000000000002", "op": "put",'
+    b' "key": "a", "value": 1, "base": 0}]}',
+    b'{"mutations": [{"id": "0b9f4bd0-0000-4000-8000-000000000003", "op": "put", "key": "a b"}]}',
+    b'{"mutations": [{}]}',
+    b'{"cursor": "x"}',
+    b'{"cursor": null, "cursor": null}',
+    b'{"events": [1]}',
+    b"",
+)
+
+
+@pytest.mark.parametrize("body", SYNCS)
+def test_a_sync_is_answered_alike(service: Service, body: bytes) -> None:
+    answers = []
+    for headers in ({}, THROUGH_THE_ROUTER):
+        with service.client() as client:
+            sent = {"Content-Type": "application/json", **headers}
+            answer = client.post("/v1/sync", content=body, headers=sent)
+            found = answer.json()
+            for part in (found, *found.get("results", []), *found.get("changes", [])):
+                for name in ("server_time", "updated_at"):
+                    part.pop(name, None)
+            answers.append((answer.status_code, answer.headers["content-type"], found))
+    assert answers[0] == answers[1]
+
+
 def test_a_token_is_asked_for(service: Service) -> None:
     """Only a token that was verified before goes past the router, letter by letter."""
     with service.client("someone") as client:

@@ -259,6 +259,7 @@ def test_operations_do_what_they_say(
         ({"a": 1}, "add", "/a", 1, OperationRefused),
         ({"a": {}}, "remove", "/a", 1, OperationRefused),
         ({"a": [1]}, "set", "/a/1", 1, OperationRefused),
+        ({"a": [1, 2]}, "set", "/a/01", 1, OperationRefused),  # RFC 6901: no leading zeros
         ({"a": [1]}, "set", "/a/-", 1, OperationRefused),
         ({"a": [1]}, "set", "/a/x", 1, OperationRefused),
         ({"a": [1]}, "set", "/a/²", 1, OperationRefused),

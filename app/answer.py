@@ -1,0 +1,22 @@
+"""A response, for the routes and for what goes past the router."""
+
+from typing import NamedTuple
+
+from litestar import Response
+
+JSON = "application/json"
+
+
+class Answer(NamedTuple):
+    """The names of the headers are in lower case."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+    media_type: bytes = JSON.encode()
+
+    def response(self) -> Response[bytes]:
+        headers = {name.decode(): value.decode() for name, value in self.headers}
+        return Response(
+            self.body, status_code=self.status, headers=headers, media_type=self.media_type.decode()
+        )
