@@ -33,6 +33,10 @@ from merge_rules.registry import Registry
 
 log = structlog.get_logger()
 
+DECIDED_AT_ONCE = 64
+"""Mutations that are decided before other requests have their turn."""
+WAITING_OF_ONE = 1_024
+"""Mutations of one account that may wait: who floods the service fills no queue but its own."""
 DOUBTFUL_BATCHES = 100
 """How long a process that met another on the same account does not rely on its memory alone."""
 
@@ -101,6 +105,7 @@ class Pipeline:
             for connection in self._connections
         ]
         self._waiting = 0
+        self._waiting_of: dict[str, int] = {}
         self._stopping = False
 
     def start(self) -> None:
@@ -123,14 +128,22 @@ class Pipeline:
         """
         if self._stopping:
             raise SynclineError(Code.SHUTTING_DOWN, "Send the same request again in a moment.")
-        if self._waiting + submission.size > self._settings.queue_limit:
+        account, size = submission.account, submission.size
+        of_account = self._waiting_of.get(account, 0)
+        full = self._waiting + size > self._settings.queue_limit
+        if full or (of_account and of_account + size > WAITING_OF_ONE):
             raise SynclineError(Code.OVERLOADED, "Send the same request again after Retry-After.")
-        self._waiting += submission.size
+        self._waiting += size
+        self._waiting_of[account] = of_account + size
         self._lanes[hash(submission.account) % len(self._lanes)].add(submission)
         return await submission.answer
 
     async def _serve(self, connection: KeptConnection, batch: Sequence[Submission]) -> None:
-        self._waiting -= sum(submission.size for submission in batch)
+        for submission in batch:
+            self._waiting -= submission.size
+            left = self._waiting_of.pop(submission.account) - submission.size
+            if left:
+                self._waiting_of[submission.account] = left
         await self._commit(connection, batch)
 
     async def _commit(self, connection: KeptConnection, batch: Sequence[Submission]) -> None:
@@ -236,7 +249,7 @@ class Pipeline:
         # 3. Read the documents, the bases, the seen ids, as far as they are not kept in memory.
         workspace = await self._read(connection, accounts, heads, batch)
         # 4. Decide each mutation in memory.
-        answers = {submission: self._decide(submission, workspace) for submission in batch}
+        answers = await self._decide_all(batch, workspace)
         # 5. Write documents, revisions, ids, heads: one statement, for heads as they were.
         present = await workspace.write(connection)
         self._keep(workspace, present)
@@ -381,6 +394,18 @@ class Pipeline:
             self._registry.remember(fingerprint, definition)
         for fingerprint in used:
             self._registry.remember(fingerprint, "")
+
+    async def _decide_all(
+        self, batch: Sequence[Submission], workspace: Workspace
+    ) -> dict[Submission, list[Decision] | SynclineError]:
+        answers, size = {}, 0
+        for submission in batch:
+            answers[submission] = self._decide(submission, workspace)
+            size += submission.size
+            if size >= DECIDED_AT_ONCE:
+                await asyncio.sleep(0)
+                size = 0
+        return answers
 
     def _decide(
         self, submission: Submission, workspace: Workspace

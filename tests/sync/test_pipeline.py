@@ -18,6 +18,7 @@ from app.clock import system_clock
 from app.database import retry
 from app.database.engine import Database, KeptConnection
 from app.documents import store
+from app.documents.lane import SHARE
 from app.documents.model import Decision, Limits, Mutation
 from app.documents.mutations import Intake
 from app.documents.pipeline import Pipeline, PipelineSettings, Submission
@@ -225,6 +226,32 @@ async def test_a_full_queue_refuses_and_recovers(url: str) -> None:
         await pipeline.submit(Submission("b", [add(1)]))
         assert await held(url, "a") == (4, {"xp": 31})
         assert await held(url, "b") == (1, {"xp": 1})
+
+
+async def test_a_flood_fills_no_queue_but_its_own(url: str) -> None:
+    """One account may have a part of the queue, and of a batch while others wait: what another
+    sends behind a thousand of its mutations is written before most of them are."""
+    settings: dict[str, Any] = {"queue_limit": 4_096, "batch_limit": 512}
+    async with running(plain(url), **settings) as pipeline:
+        async with locked(url, "flood"):
+            first = asyncio.create_task(pipeline.submit(Submission("flood", [add(1)])))
+            await asyncio.sleep(0.05)
+            flood = [
+                asyncio.create_task(
+                    pipeline.submit(Submission("flood", [add(1) for _ in range(8)]))
+                )
+                for _ in range(128)
+            ]
+            await asyncio.sleep(0)
+            with pytest.raises(SynclineError) as caught:
+                await pipeline.submit(Submission("flood", [add(1)]))
+            assert caught.value.code is Code.OVERLOADED
+            other = asyncio.create_task(pipeline.submit(Submission("other", [add(1)])))
+            await asyncio.sleep(0)
+        await asyncio.gather(first, other)
+        assert sum(task.done() for task in flood) <= 2 * SHARE // 8
+        await asyncio.gather(*flood)
+        assert (await held(url, "flood"))[1] == {"xp": 1 + 8 * 128}
 
 
 async def test_stop_answers_everything(url: str) -> None:
