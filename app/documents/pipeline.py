@@ -419,11 +419,15 @@ class Pipeline:
                 "This local store is a copy of another: take a new random device id, and send "
                 "the same mutations again under it.",
             )
+        behind = submission.checks_fork and _is_behind(submission, workspace)
         decisions = []
         for mutation in submission.mutations:
             decision = self._decide_one(submission.account, mutation, workspace)
             if decision.outcome == "duplicate":
-                workspace.inherit(submission.account, mutation)
+                # A copy that is behind may be known by another id by now: what it sent is not
+                # what the store that kept this id has seen.
+                if not behind:
+                    workspace.inherit(submission.account, mutation)
             elif decision.problem is None:
                 numbered = submission.numbered
                 workspace.record(submission.account, mutation, decision, numbered=numbered)
@@ -456,10 +460,17 @@ def _needs_own(mutation: Mutation, current: Snapshot) -> bool:
 
 
 def _forked(submission: Submission, workspace: Workspace) -> bool:
+    """Whether a store that is behind sends anything new: a request that only repeats is no fork."""
+    account, sent = submission.account, submission.together or submission.mutations
+    new = any((account, mutation.id) not in workspace.seen for mutation in sent)
+    return new and _is_behind(submission, workspace)
+
+
+def _is_behind(submission: Submission, workspace: Workspace) -> bool:
     """Whether the server has accepted mutations of this device that this store does not know.
 
-    A retry repeats mutations that were accepted already, so it is no fork if it holds all that
-    were accepted since the one that the store knows, or if nothing in it is new.
+    A retry repeats mutations that were accepted already, so it is not behind if it holds all that
+    were accepted since the one that the store knows.
     """
     account, device = submission.account, submission.device
     known = workspace.devices.get((account, device)) if device is not None else None
@@ -467,8 +478,6 @@ def _forked(submission: Submission, workspace: Workspace) -> bool:
         return False
     sent = [(account, mutation.id) for mutation in submission.together or submission.mutations]
     repeated = [workspace.seen[id] for id in sent if id in workspace.seen]
-    if len(repeated) == len(sent):
-        return False
     if (account, known.last) not in sent:
         return True
     since: int | None = 0

@@ -224,8 +224,9 @@ class Model:
         if not request.get("alone") and self.forked(account, request):
             transaction.refusal = Reply(409, {"code": "device-forked"})
             return transaction
+        behind = not request.get("alone") and self._is_behind(account, request)
         for body in request["mutations"]:
-            transaction.results.append(self._mutate(account, request, body))
+            transaction.results.append(self._mutate(account, request, body, behind=behind))
         return transaction
 
     def _commit(self, name: str, transaction: Transaction) -> None:
@@ -266,11 +267,16 @@ class Model:
 
     def forked(self, account: Account, request: Json) -> bool:
         """* Whether a store sends something new that does not know all that its device sent."""
+        sent = {body["id"] for body in request["mutations"]}
+        return self._is_behind(account, request) and not account.seen.issuperset(sent)
+
+    def _is_behind(self, account: Account, request: Json) -> bool:
+        """Whether a store does not know all that its device sent, and so is a copy."""
         accepted = account.sent.get(request["device"], [])
         previous, sent = request["previous"], {body["id"] for body in request["mutations"]}
         if previous in accepted:
             accepted = accepted[accepted.index(previous) + 1 :]
-        return not sent.issuperset(accepted) and not account.seen.issuperset(sent)
+        return not sent.issuperset(accepted)
 
     def _remember(self, account: Account, identifier: str) -> None:
         """* Every id of an accepted mutation, for good."""
@@ -278,10 +284,12 @@ class Model:
 
     # --- one mutation ------------------------------------------------------------------------
 
-    def _mutate(self, account: Account, request: Json, body: Json) -> Json:
+    def _mutate(self, account: Account, request: Json, body: Json, *, behind: bool) -> Json:
         document = account.documents.get(body["key"])
         if document is not None and body["id"] in account.seen:
-            self._inherit(document, request["device"], body["id"])
+            if not behind:
+                # One that is behind may have another id by now: who kept this one saw nothing.
+                self._inherit(document, request["device"], body["id"])
             return _result(body, "duplicate", document)
         if document is None:
             rule = self.registry.rule_for(body["key"])

@@ -95,6 +95,20 @@ def test_a_copy_is_told_though_the_last_mutation_is_shared(client: httpx.Client)
     refused(post(client, *copied, previous=begin["id"]), 409, "device-forked")
 
 
+def test_a_late_request_of_a_copy_that_has_a_new_id_by_now(client: httpx.Client) -> None:
+    """A copy of a store was told from it, and sent its edit under a new device id. Its first
+    request, under the old id, arrives late: the edit counted as known to the store that never saw
+    it, whose next write then took it back."""
+    begin = patch("user_stats", delta={"xp": 1})
+    sync(client, begin, previous=None)
+    copied = put("user_stats", {"xp": 3}, 0)
+    refused(post(client, copied, previous=None), 409, "device-forked")
+    sync(client, copied, device="d9")
+    assert outcomes(sync(client, copied, previous=None)) == ["duplicate"]
+    sync(client, put("user_stats", {"xp": 2}, 1), previous=begin["id"])
+    assert documents(client) == {"user_stats": {"xp": 5}}
+
+
 def test_a_refused_edit_does_not_come_in_behind_a_later_one(machine: Devices) -> None:
     """A store that turns out to be a copy says what its edits were made on. It said so for those
     made on each other and not for the first of them, which then was refused and came in last."""
