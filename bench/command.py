@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NoReturn, Self
 
 import click
+import msgspec
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -17,6 +18,7 @@ from rich.progress import (
 )
 
 from bench import growth_report, report
+from bench.fairness import measure, show
 from bench.generators import FailedRun, Generator, choose
 from bench.growth import SIZES, GrowthOptions, grow
 from bench.run import Options, run
@@ -138,6 +140,24 @@ def growth(
         file.write_bytes(growth_report.to_json(result))
     if svg is not None:
         svg.write_text(growth_report.to_svg(result))
+
+
+@main.command()
+@click.option("--seconds", default=10.0, help="Length of a measured round.")
+@click.option("--rounds", default=3, help="Rounds.")
+@click.option("--accounts", default=500, help="Accounts of each kind.")
+@click.option("--generator", default="auto", type=click.Choice(["auto", "wrk", "python"]))
+@click.option("--json", "file", type=click.Path(path_type=Path), help="Where to write figures.")
+def fairness(seconds: float, rounds: int, accounts: int, generator: str, file: Path | None) -> None:
+    """Measures how long others wait while one account floods the service."""
+    say_load()
+    try:
+        result = measure(seconds, rounds, accounts, chosen(generator), say)
+    except FailedRun as failure:
+        fail(failure)
+    show(result, Console(width=None if sys.stdout.isatty() else 120))
+    if file is not None:
+        file.write_bytes(msgspec.json.format(msgspec.json.encode(result)))
 
 
 class _Bar:

@@ -43,7 +43,7 @@ class Load(msgspec.Struct):
 class Generator(Protocol):
     name: str
 
-    def run(self, plan: Plan, url: str, seconds: float) -> Load:
+    def run(self, plan: Plan, url: str, seconds: float, connections: int = CONNECTIONS) -> Load:
         """Sends the requests of a plan for a while."""
 
 
@@ -70,14 +70,14 @@ class Wrk:
 
     name = f"wrk -t1 -c{CONNECTIONS}"
 
-    def run(self, plan: Plan, url: str, seconds: float) -> Load:
+    def run(self, plan: Plan, url: str, seconds: float, connections: int = CONNECTIONS) -> Load:
         with TemporaryDirectory(prefix="syncline-bench-") as folder:
             Path(folder, "bodies").write_text("".join(f"{body}\n" for body in plan.bodies))
             Path(folder, "items").write_text(
                 "".join(self._line(item, urlsplit(url).netloc) for item in plan.items)
             )
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            output = self._execute(url, seconds, folder, plan.stale)
+            output = self._execute(url, seconds, connections, folder, plan.stale)
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
         load = msgspec.json.decode(output, type=Load)
         load.processor_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -87,8 +87,8 @@ class Wrk:
         body = "" if item.body is None else item.body + 1
         return "\t".join((str(item.version), str(body), *_head(item, host))) + "\n"
 
-    def _execute(self, url: str, seconds: float, folder: str, stale: int) -> str:
-        command = ("wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s")
+    def _execute(self, url: str, seconds: float, connections: int, folder: str, stale: int) -> str:
+        command = ("wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s")
         finished = subprocess.run(
             [*command, "--timeout", "10s", "-s", str(_SCRIPT), url, "--", folder, str(stale)],
             capture_output=True,
@@ -106,17 +106,19 @@ class PythonGenerator:
 
     name = f"Python, {CONNECTIONS} connections (dearer than wrk: the figures come out lower)"
 
-    def run(self, plan: Plan, url: str, seconds: float) -> Load:
-        return self._run(plan, url, time.monotonic() + seconds, None)
+    def run(self, plan: Plan, url: str, seconds: float, connections: int = CONNECTIONS) -> Load:
+        return self._run(plan, url, time.monotonic() + seconds, None, connections)
 
     def run_once(self, plan: Plan, url: str) -> Load:
         """Sends each request of the plan once."""
-        return self._run(plan, url, float("inf"), len(plan.items))
+        return self._run(plan, url, float("inf"), len(plan.items), CONNECTIONS)
 
-    def _run(self, plan: Plan, url: str, deadline: float, limit: int | None) -> Load:
+    def _run(
+        self, plan: Plan, url: str, deadline: float, limit: int | None, connections: int
+    ) -> Load:
         feed = _Feed(plan, url, deadline, limit)
         began, processor = time.monotonic(), time.process_time()
-        asyncio.run(_drive(feed))
+        asyncio.run(_drive(feed, connections))
         fractions = (
             quantiles(feed.latencies_ms, n=100) if len(feed.latencies_ms) > 1 else [0.0] * 99
         )
@@ -168,9 +170,9 @@ def fill(body: str, version: int, stale: int) -> str:
     return _MARK.sub(lambda mark: values[mark[1]], body)
 
 
-async def _drive(feed: _Feed) -> None:
+async def _drive(feed: _Feed, connections: int) -> None:
     host, _, port = feed.host.rpartition(":")
-    await asyncio.gather(*(_connection(feed, host, int(port)) for _ in range(CONNECTIONS)))
+    await asyncio.gather(*(_connection(feed, host, int(port)) for _ in range(connections)))
 
 
 async def _connection(feed: _Feed, host: str, port: int) -> None:

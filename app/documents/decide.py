@@ -30,8 +30,12 @@ from merge_rules.refusal import (
 )
 from merge_rules.rule import ABSENT, Rule, State
 from merge_rules.state import Stored, encode
+from merge_rules.verification.time_limit import TimeUp, time_limit
 
 log = structlog.get_logger()
+
+RULE_LIMIT_S = 1.0
+"""For one mutation by a rule of an app's own, which may loop; nobody else is served meanwhile."""
 
 
 def decide(
@@ -43,16 +47,20 @@ def decide(
     now_ms: int,
 ) -> Decision:
     """Decides one mutation. It never raises: what is wrong rejects this mutation alone."""
+    case = _Case(mutation, rule, current, history, limits, now_ms)
     try:
-        case = _Case(mutation, rule, current, history, limits, now_ms)
-        decision = case.decide()
+        if rule.built_in:
+            decision = case.decide()
+        else:
+            with time_limit(RULE_LIMIT_S):
+                decision = case.decide()
         decision.base = case.base
         return decision
     except SynclineError as error:
         return Decision(None, current, problem=error)
     except Refusal as refusal:
         return Decision(None, current, problem=refused(refusal))
-    except (Exception, SystemExit, GeneratorExit, CancelledError):
+    except (Exception, SystemExit, GeneratorExit, CancelledError, TimeUp):
         # Rules are an app's own code: whatever one does, the other mutations stand.
         log.exception("rule failed", rule=type(rule).__name__, key=mutation.key)
         detail = f"The rule of {mutation.key!r} failed on this write; the service's log says how."

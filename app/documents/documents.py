@@ -1,5 +1,6 @@
 """What can be done with documents: the verbs that routes and other features call."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import structlog
@@ -8,6 +9,7 @@ from msgspec import UNSET, Raw, convert
 from app.clock import Clock
 from app.database.engine import Database
 from app.documents import archive_store, store
+from app.documents.decide import RULE_LIMIT_S
 from app.documents.model import Decision, Mutation, Snapshot
 from app.documents.mutations import Intake
 from app.documents.pipeline import Pipeline, Submission
@@ -25,6 +27,7 @@ from merge_rules.canonical import decode as decode_json
 from merge_rules.receipt import Receipt, explain
 from merge_rules.registry import Registry
 from merge_rules.rule import ABSENT
+from merge_rules.verification.time_limit import TimeUp, time_limit
 
 log = structlog.get_logger()
 
@@ -154,8 +157,9 @@ class Documents:
         rule = self._registry.rule_for(key)
         seen, result = _plain(before), _plain(row)
         try:
-            return explain(rule, seen, result, seen, result)
-        except Exception as error:
+            with nullcontext() if rule.built_in else time_limit(RULE_LIMIT_S):
+                return explain(rule, seen, result, seen, result)
+        except (Exception, TimeUp) as error:
             # Rules are an app's own code.
             log.exception("rule failed", rule=type(rule).__name__, key=key)
             detail = f"The rule of {key!r} cannot explain this version; the service's log says how."

@@ -47,3 +47,22 @@ def test_a_stale_write_is_filled_in() -> None:
     """A stale write names the version before the one that the database holds."""
     filled = fill('{"base":@b,"xp":@s0,"level":@n,"device":"@d","id":"@i"}', 15, stale=1)
     assert filled == '{"base":14,"xp":150,"level":16,"device":"1","id":"00000010"}'
+
+
+def test_fairness_is_measured_beside_a_flood(tmp_path: Path) -> None:
+    """All three loads come through: the others without an error, and a flood that is one."""
+    quick = ("fairness", "--seconds", "1", "--rounds", "1", "--accounts", "50")
+    file = tmp_path / "figures.json"
+    finished = subprocess.run(
+        [sys.executable, "-m", "bench", *quick, "--json", str(file)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert finished.returncode == 0, finished.stderr
+    loads = json.loads(file.read_text())
+    for name in ("alone", "beside", "flood"):
+        (load,) = loads[name]
+        assert load["requests"] > 0

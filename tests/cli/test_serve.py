@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from uuid import uuid4
 
 import asyncpg
 import httpx
@@ -120,6 +121,53 @@ async def _execute(url: str, sql: str) -> None:
     connection = await asyncpg.connect(url)
     await connection.execute(sql)
     await connection.close()
+
+
+# --- rules ------------------------------------------------------------------------------------
+
+LOOPS = """
+from typing import Any
+
+from merge_rules import Registry
+from merge_rules.scalar import Maximum
+
+
+class Loops(Maximum):
+    name = "loops"
+
+    def delta(self, base: Any, value: Any, stamp: Any) -> Any:
+        while value == 987654321:
+            pass
+        return super().delta(base, value, stamp)
+
+
+def register(registry: Registry) -> None:
+    registry.register("odd", Loops())
+"""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_rule_that_loops_rejects_its_own_mutation(
+    serve: Start, database: str, tmp_path: Path, workers: str
+) -> None:
+    """It passed the trial; the others of its batch are written, and the service goes on."""
+    rules = tmp_path / "looping.py"
+    rules.write_text(LOOPS)
+    service = serve(
+        SYNCLINE_DATABASE_URL=database, SYNCLINE_RULES=str(rules), SYNCLINE_WORKERS=workers
+    ).greeted()
+    values = {"before": 1, "odd": 987654321, "after": 2}
+    mutations = [
+        {"id": str(uuid4()), "op": "put", "key": key, "value": value, "base": 0}
+        for key, value in values.items()
+    ]
+    with service.client("maja") as client:
+        answer = client.post("/v1/sync", json={"mutations": mutations}, timeout=PATIENCE_S)
+        outcomes = [result["outcome"] for result in answer.json()["results"]]
+        assert outcomes == ["applied", "rejected", "applied"]
+        assert answer.json()["results"][1]["problem"]["code"] == "rule-failed"
+        assert client.put("/v1/documents/odd", json={"value": 5}).json()["value"] == 5
+    assert "rule failed" in service.said()
 
 
 # --- stopping ---------------------------------------------------------------------------------
