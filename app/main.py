@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -107,8 +107,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
             yield
         finally:
             housework.cancel()
-            with suppress(asyncio.CancelledError):
-                await housework
+            await asyncio.gather(housework, return_exceptions=True)
             await pipeline.stop()
             await reader.stop()
             await puller.stop()

@@ -111,7 +111,9 @@ class Cache:
 def _without_state(holder: Snapshot | Own, stored: Stored) -> int:
     """Drops the decoded state; how many bytes are left, about."""
     holder.state = ABSENT
-    return OVERHEAD_BYTES + len(stored.value or b"") + len(stored.sidecar)
+    copy = holder.proposed.copy if isinstance(holder, Own) else None
+    copied = 0 if copy is None else len(copy.value or b"") + len(copy.sidecar)
+    return OVERHEAD_BYTES + len(stored.value or b"") + len(stored.sidecar) + copied
 
 
 def last_owns(owns: dict[str, list[Own]]) -> dict[str, list[Own]]:

@@ -50,9 +50,10 @@ async def _repeat(every_s: float, work: Callable[[], Awaitable[int]]) -> None:
         try:
             await work()
         except Exception as error:
-            if not is_trouble(error):
-                raise
-            log.warning("housekeeping waits for the database", error=repr(error))
+            if is_trouble(error):
+                log.warning("housekeeping waits for the database", error=repr(error))
+            else:
+                log.exception("housekeeping failed, and is tried again")
         await asyncio.sleep(every_s)
 
 

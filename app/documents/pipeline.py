@@ -70,6 +70,9 @@ class Submission:
         return len(self.mutations)
 
 
+Answers = dict[Submission, list[Decision] | SynclineError]
+
+
 @dataclass(frozen=True, slots=True)
 class PipelineSettings:
     lanes: int
@@ -146,10 +149,12 @@ class Pipeline:
                 self._waiting_of[submission.account] = left
         await self._commit(connection, batch)
 
-    async def _commit(self, connection: KeptConnection, batch: Sequence[Submission]) -> None:
+    async def _commit(
+        self, connection: KeptConnection, batch: Sequence[Submission], *, lock: bool = False
+    ) -> None:
         """Commits a batch and answers it; what fails as a whole is tried piece by piece."""
         try:
-            answers = await self._commit_with_retries(connection, batch)
+            answers = await self._commit_with_retries(connection, batch, lock=lock)
         except SynclineError as error:
             accounts = {submission.account for submission in batch}
             if len(accounts) == 1 or not is_stuck(error.__cause__):
@@ -157,29 +162,41 @@ class Pipeline:
                 return
             # Somebody holds one of the accounts: the others need not fail with it.
             for account in accounts:
-                await self._commit(connection, [one for one in batch if one.account == account])
+                alone = [one for one in batch if one.account == account]
+                await self._commit(connection, alone, lock=lock)
         except Exception as error:
             if is_of_the_content(error):
-                await self._commit_apart(connection, batch, error)
+                await self._commit_apart(connection, batch, error, lock=lock)
                 return
             log.error("batch failed", exc_info=error)
             _fail(batch, SynclineError(Code.INTERNAL, "The service's log says why."))
         else:
-            for submission, answer in zip(batch, answers, strict=True):
+            for submission, answer in answers.items():
                 if submission.answer.done():
                     continue
                 if isinstance(answer, SynclineError):
                     submission.answer.set_exception(answer)
                 else:
                     submission.answer.set_result(answer)
+            late = [submission for submission in batch if submission not in answers]
+            if late:
+                # Another process wrote these accounts meanwhile: now it has to wait. What is
+                # committed and answered by now is not decided again, whatever becomes of these.
+                self._doubts = DOUBTFUL_BATCHES
+                await self._commit(connection, late, lock=True)
 
     async def _commit_apart(
-        self, connection: KeptConnection, batch: Sequence[Submission], error: Exception
+        self,
+        connection: KeptConnection,
+        batch: Sequence[Submission],
+        error: Exception,
+        *,
+        lock: bool,
     ) -> None:
         """One bad mutation must not take others with it: each is committed alone."""
         if len(batch) > 1:
             for submission in batch:
-                await self._commit(connection, [submission])
+                await self._commit(connection, [submission], lock=lock)
             return
         (submission,) = batch
         if len(submission.mutations) == 1:
@@ -194,7 +211,7 @@ class Pipeline:
                 alone.after, alone.of_this_era = submission.after, submission.of_this_era
                 alone.checks_fork, alone.previous = submission.checks_fork, submission.previous
                 alone.together = submission.mutations
-            await self._commit(connection, [alone])
+            await self._commit(connection, [alone], lock=lock)
             failure = alone.answer.exception()
             if failure is None:
                 decisions += alone.answer.result()
@@ -207,12 +224,12 @@ class Pipeline:
             submission.answer.set_result(decisions)
 
     async def _commit_with_retries(
-        self, connection: KeptConnection, batch: Sequence[Submission]
-    ) -> list[list[Decision] | SynclineError]:
+        self, connection: KeptConnection, batch: Sequence[Submission], *, lock: bool
+    ) -> Answers:
         """A lost connection leaves the commit unknown: the ids that it wrote tell, next time."""
         for attempt in range(RETRIES):
             try:
-                return await self._commit_once(connection, batch)
+                return await self._commit_once(connection, batch, lock=lock)
             except Exception as error:
                 if is_exhausted(error):
                     raise unavailable() from error
@@ -224,25 +241,26 @@ class Pipeline:
         raise unavailable()
 
     async def _commit_once(
-        self, kept: KeptConnection, batch: Sequence[Submission]
-    ) -> list[list[Decision] | SynclineError]:
+        self, kept: KeptConnection, batch: Sequence[Submission], *, lock: bool
+    ) -> Answers:
+        """Answers for those submissions whose accounts nobody else wrote meanwhile: for all, if
+        the heads are locked."""
         async with kept.use() as connection:
-            answers = await self._attempt(connection, batch, lock=False)
-            late = [submission for submission in batch if submission not in answers]
-            self._doubts -= 1
-            if late:
-                # Another process wrote these accounts meanwhile: now it has to wait.
-                self._doubts = DOUBTFUL_BATCHES
+            if lock:
                 async with connection.transaction():
-                    answers |= await self._attempt(connection, late, lock=True)
+                    done = await self._attempt(connection, batch, lock=True)
+            else:
+                self._doubts -= 1
+                done = await self._attempt(connection, batch, lock=False)
         # 6. Committed: the caller answers.
-        return [answers[submission] for submission in batch]
+        answers, workspace, heads = done
+        self._keep(workspace, heads)
+        return {one: answer for one, answer in answers.items() if one.account in heads}
 
     async def _attempt(
         self, connection: object, batch: Sequence[Submission], *, lock: bool
-    ) -> dict[Submission, list[Decision] | SynclineError]:
-        """Answers for those submissions whose accounts nobody else wrote meanwhile: for all, if
-        the heads are locked."""
+    ) -> tuple[Answers, Workspace, dict[str, Head]]:
+        """Answers, and the present heads of those accounts for which they are so."""
         accounts = sorted({submission.account for submission in batch})
         # 2. Read the account heads: what is decided is so as long as they do not change.
         heads = await self._heads(connection, accounts, lock=lock)
@@ -251,9 +269,7 @@ class Pipeline:
         # 4. Decide each mutation in memory.
         answers = await self._decide_all(batch, workspace)
         # 5. Write documents, revisions, ids, heads: one statement, for heads as they were.
-        present = await workspace.write(connection)
-        self._keep(workspace, present)
-        return {one: answer for one, answer in answers.items() if one.account in present}
+        return answers, workspace, await workspace.write(connection)
 
     async def _heads(
         self, connection: object, accounts: Sequence[str], *, lock: bool
@@ -267,15 +283,15 @@ class Pipeline:
             heads |= await store.read_heads(connection, unknown)
         return heads
 
-    def _keep(self, workspace: Workspace, present: dict[str, Head]) -> None:
+    def _keep(self, workspace: Workspace, heads: dict[str, Head]) -> None:
         """Keeps what the next write on these accounts would read."""
         for account, documents in workspace.to_keep().items():
-            if account in present:
-                self._cache.keep(account, workspace.heads[account], present[account], documents)
+            if account in heads:
+                self._cache.keep(account, workspace.heads[account], heads[account], documents)
             else:
                 self._cache.forget(account)
         for account, device in workspace.new_devices:
-            if account in present:
+            if account in heads:
                 self._cache.note(account, device, workspace.now_ms)
 
     async def _read(
@@ -346,6 +362,7 @@ class Pipeline:
         """The past of documents, for writes on anything but their current version."""
         bases: set[tuple[str, str, int]] = set()
         owns: set[tuple[str, str, str]] = set()
+        begun: set[tuple[str, str, int]] = set()
         for account, one in asked:
             current = workspace.documents.get((account, one.key))
             if current is None:
@@ -354,8 +371,10 @@ class Pipeline:
             if earlier is not None and 0 < earlier < current.version:
                 bases.add((account, one.key, earlier))
             if earlier is not None and earlier < current.epoch_version:
+                begun.add((account, one.key, current.epoch_version))
                 bases.add((account, one.key, current.epoch_version))
-            if _needs_own(one, current) and one.device is not None:
+            repeats = one.id is not None and (account, one.id) in workspace.seen
+            if (repeats or _needs_own(one, current)) and one.device is not None:
                 owns.add((account, one.key, one.device))
         workspace.with_past = {(account, key) for account, key, _ in bases | owns}
         for account, key in workspace.with_past & workspace.kept.keys():
@@ -369,6 +388,9 @@ class Pipeline:
         if bases:
             history = self._settings.history
             workspace.bases |= await store.read_bases(connection, accounts, bases, history)
+        if begun:
+            found = await store.read_bases(connection, accounts, begun, self._settings.history)
+            workspace.began = {(a, k): one for (a, k, _), one in found.items()}
         if owns:
             workspace.owns |= await store.read_owns(connection, accounts, owns)
             for id in owns:
@@ -395,10 +417,9 @@ class Pipeline:
         for fingerprint in used:
             self._registry.remember(fingerprint, "")
 
-    async def _decide_all(
-        self, batch: Sequence[Submission], workspace: Workspace
-    ) -> dict[Submission, list[Decision] | SynclineError]:
-        answers, size = {}, 0
+    async def _decide_all(self, batch: Sequence[Submission], workspace: Workspace) -> Answers:
+        answers: Answers = {}
+        size = 0
         for submission in batch:
             answers[submission] = self._decide(submission, workspace)
             size += submission.size

@@ -48,6 +48,7 @@ class Reader(Generic[Question, Answer]):
         ]
         self._queue_limit = queue_limit
         self._waiting = 0
+        self._stopping = False
 
     def start(self) -> None:
         for lane in self._lanes:
@@ -55,6 +56,7 @@ class Reader(Generic[Question, Answer]):
 
     async def stop(self) -> None:
         """Answers what was asked, then ends."""
+        self._stopping = True
         await asyncio.gather(*(lane.stop() for lane in self._lanes))
         for connection in self._connections:
             await connection.close()
@@ -62,8 +64,11 @@ class Reader(Generic[Question, Answer]):
     async def read(self, account: str, question: Question, size: int = 1) -> Answer:
         """The answer; `size` counts towards `batch_limit`.
 
-        Raises SynclineError OVERLOADED or DATABASE_UNAVAILABLE, or what the driver raises.
+        Raises SynclineError OVERLOADED, SHUTTING_DOWN or DATABASE_UNAVAILABLE, or what the driver
+        raises.
         """
+        if self._stopping:
+            raise SynclineError(Code.SHUTTING_DOWN, "Send the same request again in a moment.")
         if self._waiting >= self._queue_limit:
             raise SynclineError(Code.OVERLOADED, "Send the same request again after Retry-After.")
         self._waiting += 1
@@ -73,12 +78,20 @@ class Reader(Generic[Question, Answer]):
 
     async def _serve(self, kept: KeptConnection, batch: Sequence[_Asked[Question, Answer]]) -> None:
         self._waiting -= len(batch)
+        await self._answer(kept, batch)
+
+    async def _answer(
+        self, kept: KeptConnection, batch: Sequence[_Asked[Question, Answer]]
+    ) -> None:
+        """One bad question must not take others with it: each is asked alone then."""
         try:
             answers = await self._ask_twice(kept, [asked.question for asked in batch])
         except Exception as error:
-            if not is_database_trouble(error):
-                raise
-            _fail(batch, error)
+            if len(batch) == 1 or is_database_trouble(error):
+                _fail(batch, error)
+                return
+            for asked in batch:
+                await self._answer(kept, [asked])
             return
         for asked, answer in zip(batch, answers, strict=True):
             if not asked.answer.done():

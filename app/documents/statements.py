@@ -83,6 +83,10 @@ where r.account = any($1) and r.version < w.version and r.device <> w.device and
     select from revisions n
     where n.account = r.account and n.key = r.key and n.device = r.device
       and n.version > r.version
+) and not exists (
+    select from proposals p
+    where p.account = r.account and p.key = r.key and p.device = r.device
+      and p.version >= r.version
 )
 """
 READ_PROPOSALS = """
@@ -110,7 +114,7 @@ delete from mutations where (account, id) in
     (select account, id from mutations where created_at_ms < $1 limit $2)
 """
 PRUNE_PROPOSALS = """
-delete from proposals where (account, key, device) in
+delete from proposals where updated_at_ms < $1 and (account, key, device) in
     (select account, key, device from proposals where updated_at_ms < $1 limit $2)
 """
 READ_SIDECAR_SIZES = """

@@ -4,9 +4,9 @@ A later mutation of the batch sees what an earlier one decided, as if each had b
 alone.
 """
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from random import Random
 from typing import Any
 from uuid import UUID
 
@@ -15,11 +15,10 @@ from app.documents.cache import BASES_KEPT, Head, Kept, last_owns
 from app.documents.model import Accepted, Decision, DeviceRecord, Mutation, Own, Proposed, Snapshot
 from merge_rules.rule import Rule
 
-_random = Random()  # noqa: S311 - a tag is no secret
-
 
 def _new_tag() -> int:
-    return _random.randint(1, 2**63 - 1)
+    """Random from the system, so that no two processes draw the same."""
+    return secrets.randbits(63)
 
 
 @dataclass(slots=True)
@@ -44,6 +43,8 @@ class Workspace:
     """What each device last proposed for a document, in the order of versions."""
     made: dict[tuple[str, UUID], tuple[str | None, Own]] = field(default_factory=dict)
     """What mutations proposed that were accepted before, and on which device."""
+    began: dict[tuple[str, str], Snapshot] = field(default_factory=dict)
+    """The versions with which the present epochs began, their `base` known."""
     counts: dict[str, int] = field(default_factory=dict)
     with_past: set[tuple[str, str]] = field(default_factory=set)
     """Documents that were written on anything but their current version."""
@@ -123,8 +124,14 @@ class Workspace:
         else:
             self.bases[account, document.key, before.version] = before
         earlier = () if before is None else before.writers
-        document.writers = (*earlier, document.device or "")[-self.history - 1 :]
+        writer = document.device or ""
+        if before is not None and before.device == writer:
+            writer = before.device  # one string for all the versions of a device
+        document.writers = (*earlier, writer)[-self.history - 1 :]
         self.seqs[account] += 1
+        document.base = base
+        if document.epoch_version == document.version:
+            self.began[account, document.key] = document
         self.documents[account, document.key] = document
         self.bases[account, document.key, document.version] = document
         self.versions.append(
@@ -192,7 +199,7 @@ class Workspace:
         changed = {version.account for version in self.versions}
         others = (self.touches, self.proposals, self.new_seen, self.new_devices)
         changed.update(id[0] for ids in others for id in ids)
-        after = {account: Head(self.seqs[account], _new_tag()) for account in sorted(changed)}
+        after = {account: Head(self.seqs[account], _new_tag()) for account in changed}
         changes = store.Changes(
             before=self.heads,
             after=after,
@@ -274,7 +281,8 @@ class Past:
         return [own for own in owns if own.version > base]
 
     def epoch_began(self, current: Snapshot) -> Snapshot | None:
-        return self.workspace.bases.get((self.account, current.key, current.epoch_version))
+        began = self.workspace.began.get((self.account, current.key))
+        return began if began is not None and began.version == current.epoch_version else None
 
     def former_rule(self, fingerprint: str) -> Rule | None:
         return self.workspace.former_rule(fingerprint)
