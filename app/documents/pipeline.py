@@ -255,6 +255,7 @@ class Pipeline:
         # 6. Committed: the caller answers.
         answers, workspace, heads = done
         self._keep(workspace, heads)
+        assert not lock or heads.keys() == workspace.heads.keys(), "a locked head changed"
         return {one: answer for one, answer in answers.items() if one.account in heads}
 
     async def _attempt(
