@@ -48,7 +48,7 @@ LISTEN_BACKLOG = 2048
 START_TIMEOUT_S = 60.0
 TOKEN_TTL_S = 3_600
 YOUNG_OBJECTS = 10_000
-"""How many new objects the collector of cycles waits for; it takes 6 ms to look at so many."""
+"""How many new objects the collector of cycles waits for; looking at a million took 0.6 s."""
 
 
 @contextmanager
