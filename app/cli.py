@@ -39,8 +39,8 @@ from merge_rules.refusal import Refusal
 from merge_rules.registry import Registry, RegistryError
 from merge_rules.rule import ABSENT, Rule
 
-SECRETS = {"jwt_secret"}
-URLS = {"database_url", "jwks_url"}
+SECRETS = {"admin_token", "jwt_secret"}
+URLS = {"database_url", "jwks_url", "redis_url"}
 PASSWORD = re.compile(r"([?&][^=&]*pass(?:word|phrase)?[^=&]*=)[^&]*", re.IGNORECASE)
 DAY_S = 86_400
 

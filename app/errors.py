@@ -22,6 +22,7 @@ class Code(StrEnum):
     TOKEN_INVALID = "token-invalid"
     TOKEN_EXPIRED = "token-expired"
     KEYS_UNAVAILABLE = "keys-unavailable"
+    ADMIN_ONLY = "admin-only"
     # What was asked for.
     NOT_FOUND = "not-found"
     METHOD_NOT_ALLOWED = "method-not-allowed"
@@ -29,6 +30,7 @@ class Code(StrEnum):
     DOCUMENT_DELETED = "document-deleted"
     REVISION_NOT_FOUND = "revision-not-found"
     REVISION_DELETED = "revision-deleted"
+    BOARD_NOT_FOUND = "board-not-found"
     # The write.
     INVALID_VALUE = "invalid-value"
     WRONG_TYPE = "wrong-type"
@@ -43,10 +45,17 @@ class Code(StrEnum):
     PRECONDITION_FAILED = "precondition-failed"
     RULE_FAILED = "rule-failed"
     RULE_MISMATCH = "rule-mismatch"
+    SERVER_OWNED = "server-owned"
+    # The event.
+    UNKNOWN_EVENT_TYPE = "unknown-event-type"
+    INVALID_EVENT = "invalid-event"
+    AMOUNT_OVER_CAP = "amount-over-cap"
+    TOTAL_BELOW_MINIMUM = "total-below-minimum"
+    UNKNOWN_LEVEL = "unknown-level"
+    PROJECTION_FAILED = "projection-failed"
     # Sync.
     CURSOR_EXPIRED = "cursor-expired"
     DEVICE_FORKED = "device-forked"
-    EVENTS_UNAVAILABLE = "events-unavailable"
     # The service.
     OVERLOADED = "overloaded"
     DATABASE_UNAVAILABLE = "database-unavailable"

@@ -18,6 +18,7 @@ from app.clock import Clock, system_clock
 from app.database import migrate
 from app.database.engine import Database
 from app.database.era import Era
+from app.database.roles import act_as_service, is_service
 from app.database.trouble import describe
 from app.documents import housekeeping
 from app.documents import routes as document_routes
@@ -56,11 +57,16 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
     assert settings.database_url is not None, "the launcher names the embedded database"
     registry = load_registry(settings)
     era = Era(clock)
+
+    async def set_up(connection: Any) -> None:
+        await era.look(connection)
+        await act_as_service(connection)
+
     database = Database(
         settings.database_url,
         pool_size=settings.pool_size,
         statement_timeout_ms=settings.statement_timeout_ms,
-        on_connect=era.look,
+        on_connect=set_up,
     )
     pipeline = Pipeline(database, registry, clock, _pipeline_settings(settings))
     intake = Intake(
@@ -158,9 +164,10 @@ async def _check_database(database: Database) -> None:
     try:
         async with database.connection() as connection:
             present = await migrate.present_revision(connection)
+            granted = await is_service(connection)
     except SynclineError as error:
         raise StartError(f"the database cannot be used: {describe(error)}") from error
-    if present != migrate.newest_revision():
+    if present != migrate.newest_revision() or not granted:
         raise StartError("the database is not up to date: run `syncline migrate`")
 
 

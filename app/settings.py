@@ -47,6 +47,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
     jwt_audience: Annotated[str | None, _text("Audience that a token must name")] = None
     jwt_issuer: Annotated[str | None, _text("Issuer that a token must name")] = None
+    admin_token: Annotated[
+        str | None, _text("Token of the admin routes, 32 bytes or more; none: one is generated")
+    ] = None
+
+    redis_url: Annotated[
+        str | None, _text("Redis for the leaderboard, and for pokes across machines; none: without")
+    ] = None
 
     pool_size: Annotated[
         int, _limit("Database connections of one process, beside one for each lane")
@@ -70,6 +77,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_document_keys: Annotated[int, _limit("Object keys in a document, all levels")] = 10_000
     max_documents: Annotated[int, _limit("Documents of one account")] = 10_000
     max_mutations: Annotated[int, _limit("Mutations in one sync")] = 500
+    max_events: Annotated[int, _limit("Events in one request")] = 500
+    max_event_bytes: Annotated[int, _limit("Size of the payload of an event")] = 16 * 1024
+    event_days: Annotated[
+        int, _limit("Days that an event may lie in the past; an older one is dated so")
+    ] = 366
     max_operations: Annotated[int, _limit("Operations in one PATCH")] = 500
     max_changes: Annotated[int, _limit("Changes in one answer of a sync")] = 500
     max_answer_bytes: Annotated[int, _limit("Size of the documents in one answer of a sync")] = (
@@ -107,6 +119,8 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         raise SettingsError(f"{name}: {message[0].lower()}{message[1:]}.") from error
     if settings.jwt_secret is not None and len(settings.jwt_secret.encode()) < 32:
         raise SettingsError("SYNCLINE_JWT_SECRET: a secret needs 32 bytes or more.")
+    if settings.admin_token is not None and len(settings.admin_token.encode()) < 32:
+        raise SettingsError("SYNCLINE_ADMIN_TOKEN: a token needs 32 bytes or more.")
     return settings
 
 

@@ -9,6 +9,7 @@ from alembic.script import ScriptDirectory
 
 import migrations
 from app.database.engine import Database
+from app.database.roles import grant_role
 from app.database.trouble import DATABASE_ERRORS, describe
 
 OLDEST_SERVER = 150_000
@@ -52,6 +53,7 @@ async def migrate(database: Database) -> None:
     try:
         async with database.engine.begin() as transaction:
             await transaction.run_sync(_upgrade, config)
+            await grant_role(transaction)
     except DATABASE_ERRORS as error:
         raise MigrationError(f"the upgrade was refused: {describe(error)}") from error
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     ForeignKey,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    text,
 )
 
 metadata = MetaData(
@@ -145,7 +147,10 @@ devices = Table(
     Column("accepted", BigInteger, nullable=False, server_default="0"),
     Column("first_seen_ms", BigInteger, nullable=False),
     Column("last_seen_ms", BigInteger, nullable=False),
-    comment="The local stores of an account, and the last mutation accepted from each.",
+    Column("cursor_seq", BigInteger),
+    Column("pending", Integer),
+    comment="The local stores of an account, the last mutation accepted from each, and what each "
+    "said last of itself: where its copy stands, and how many mutations wait on it.",
     **UPDATED_IN_PLACE,
 )
 
@@ -168,9 +173,20 @@ events = Table(
     Column("type", Text, nullable=False),
     Column("payload", JSON, nullable=False),
     Column("digest", LargeBinary, nullable=False),
+    Column("effects", JSON, nullable=False),
+    Column("device", Text),
     Column("occurred_at_ms", BigInteger, nullable=False),
+    Column("claimed_at_ms", BigInteger),
     Column("received_at_ms", BigInteger, nullable=False),
-    comment="Immutable facts, each counted once.",
+    Index(
+        "events_study_sessions",
+        "account",
+        "occurred_at_ms",
+        postgresql_where=text("type = 'session'"),
+    ),
+    comment="Immutable facts, each counted once; what each added to which total, and, where its "
+    "time was moved, the one that the device claimed. The service may neither change nor delete "
+    "them.",
 )
 
 totals = Table(
@@ -183,17 +199,94 @@ totals = Table(
     **UPDATED_IN_PLACE,
 )
 
+standings = Table(
+    "standings",
+    metadata,
+    Column("account", Text(collation="C"), primary_key=True),
+    Column("board", Text, primary_key=True),
+    Column("score", BigInteger, nullable=False),
+    Column("listed", Boolean, nullable=False),
+    Index(
+        "standings_ranked",
+        "board",
+        text("score desc"),
+        text("account desc"),
+        postgresql_where=text("listed"),
+    ),
+    comment="The score of each account on each leaderboard, and whether it wants to be seen "
+    "there. Equal scores stand in the order of the bytes of the account, as in Redis.",
+    **UPDATED_IN_PLACE,
+)
+
+catalogues = Table(
+    "catalogues",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("published_at_ms", BigInteger, nullable=False),
+    comment="The versions of the catalogue of levels; the newest one counts.",
+)
+
 levels = Table(
     "levels",
     metadata,
     Column("level", Text, primary_key=True),
-    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column(
+        "version",
+        Integer,
+        ForeignKey(catalogues.c.version),
+        primary_key=True,
+        autoincrement=False,
+    ),
     Column("min_correct", Integer, nullable=False),
     Column("xp_reward", Integer, nullable=False),
     Column("repeat", Text, nullable=False),
     CheckConstraint("min_correct >= 0 and xp_reward >= 0", name="reward_not_negative"),
     CheckConstraint("repeat in ('every', 'first')", name="repeat_policy"),
     comment="The catalogue from which the XP of an attempt comes.",
+)
+
+rejections = Table(
+    "rejections",
+    metadata,
+    _account(),
+    Column("key", Text, primary_key=True),
+    Column("code", Text, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Column("last_at_ms", BigInteger, nullable=False),
+    comment="How often mutations and events were refused, and why: for operators, and counted "
+    "after the fact, so a crash may lose the last seconds.",
+)
+
+processes = Table(
+    "processes",
+    metadata,
+    Column("process", Uuid, primary_key=True),
+    Column("alive_at_ms", BigInteger, nullable=False),
+    comment="The processes of the service, and when each last said that it lives.",
+    prefixes=["UNLOGGED"],
+)
+
+presence = Table(
+    "presence",
+    metadata,
+    _account(),
+    Column("process", Uuid, primary_key=True),
+    Column("socket", Uuid, primary_key=True),
+    Column("device", Text, nullable=False),
+    Column("since_ms", BigInteger, nullable=False),
+    comment="Which devices are connected, by which process. Rebuilt from the sockets after a "
+    "crash, so not logged.",
+    prefixes=["UNLOGGED"],
+)
+
+imports = Table(
+    "imports",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("position", Text, nullable=False),
+    Column("done", BigInteger, nullable=False),
+    Column("updated_at_ms", BigInteger, nullable=False),
+    comment="How far each import has come, so that it can be resumed.",
 )
 
 eras = Table(

@@ -1,5 +1,6 @@
 """What the write path speaks of: documents at a version, mutations, decisions."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 from uuid import UUID
@@ -145,6 +146,16 @@ class Decision:
     """What the device's own view is from now on, where it is not the document itself."""
     receipt: Receipt | None = None
     """Of every merge, and of other writes where it was asked for."""
+
+
+@dataclass(slots=True, frozen=True)
+class Committed:
+    """What a batch changed, told once it is committed: hints, since a crash loses them."""
+
+    seqs: Mapping[str, int]
+    """The sequence that each account has reached."""
+    standings: Sequence[tuple[str, str, int, bool, int]] = ()
+    """Accounts on boards: account, board, score, whether it is listed, sequence of the account."""
 
 
 @dataclass(slots=True, frozen=True)

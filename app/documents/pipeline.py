@@ -26,7 +26,7 @@ from app.documents import store
 from app.documents.cache import Cache, Head, Kept
 from app.documents.decide import decide
 from app.documents.lane import Lane
-from app.documents.model import Decision, Limits, Mutation, Snapshot
+from app.documents.model import Committed, Decision, Limits, Mutation, Snapshot
 from app.documents.workspace import Workspace
 from app.errors import Code, SynclineError, cursor_expired
 from merge_rules.registry import Registry
@@ -107,9 +107,20 @@ class Pipeline:
             Lane(partial(self._serve, connection), _fail_all, settings.batch_limit)
             for connection in self._connections
         ]
+        self._listeners: list[Callable[[Committed], None]] = []
         self._waiting = 0
         self._waiting_of: dict[str, int] = {}
         self._stopping = False
+
+    def listen(self, listener: Callable[[Committed], None]) -> None:
+        """Tells of every commit that changed a document. A listener takes note, and no more: it
+        must neither wait nor raise."""
+        self._listeners.append(listener)
+
+    @property
+    def waiting(self) -> int:
+        """Mutations that are queued and not yet part of a batch."""
+        return self._waiting
 
     def start(self) -> None:
         for lane in self._lanes:
@@ -252,9 +263,13 @@ class Pipeline:
             else:
                 self._doubts -= 1
                 done = await self._attempt(connection, batch, lock=False)
-        # 6. Committed: the caller answers.
+        # 6. Committed: the caller answers, and whoever listens is poked.
         answers, workspace, heads = done
         self._keep(workspace, heads)
+        committed = workspace.committed(heads)
+        if committed.seqs:
+            for listener in self._listeners:
+                listener(committed)
         assert not lock or heads.keys() == workspace.heads.keys(), "a locked head changed"
         return {one: answer for one, answer in answers.items() if one.account in heads}
 

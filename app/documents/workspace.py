@@ -5,14 +5,23 @@ alone.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
 from app.documents import store
 from app.documents.cache import BASES_KEPT, Head, Kept, last_owns
-from app.documents.model import Accepted, Decision, DeviceRecord, Mutation, Own, Proposed, Snapshot
+from app.documents.model import (
+    Accepted,
+    Committed,
+    Decision,
+    DeviceRecord,
+    Mutation,
+    Own,
+    Proposed,
+    Snapshot,
+)
 from merge_rules.rule import Rule
 
 
@@ -240,6 +249,11 @@ class Workspace:
             return False
         known, writers = len(document.writers) > self.history, document.writers
         return not known or (writers[0] != "" and writers[0] not in writers[1:])
+
+    def committed(self, heads: Mapping[str, Head]) -> Committed:
+        """What changed in the accounts whose present heads these are."""
+        changed = {version.account for version in self.versions}
+        return Committed({name: heads[name].seq for name in changed if name in heads})
 
     def to_keep(self) -> dict[str, dict[str, Kept]]:
         """By account and key, what the next batch may need of what this one holds."""

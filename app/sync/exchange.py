@@ -72,10 +72,6 @@ class Exchange:
             raise SynclineError(
                 Code.INVALID_REQUEST, f"One sync takes {limit} mutations: send the rest after it."
             )
-        if request.events:
-            raise SynclineError(
-                Code.EVENTS_UNAVAILABLE, "Keep the events, and send the mutations without them."
-            )
 
     async def _cursor(self, text: str | None) -> Cursor | None:
         if text is None:

@@ -33,7 +33,6 @@ _encode = msgspec.json.Encoder().encode
             Code.BODY_TOO_LARGE,
             Code.UNSUPPORTED_ENCODING,
             Code.DEVICE_FORKED,
-            Code.EVENTS_UNAVAILABLE,
             Code.CURSOR_EXPIRED,
             Code.OVERLOADED,
             Code.DATABASE_UNAVAILABLE,

@@ -248,6 +248,7 @@ async def insert(connection: Any, table: str, row: dict[str, Any]) -> None:
         ("revisions", {"slot": -1}),
         ("revisions", {"outcome": "unchanged"}),
         ("revisions", {"outcome": None}),
+        ("levels", {"version": 2}),
         ("levels", {"min_correct": -1}),
         ("levels", {"xp_reward": -1}),
         ("levels", {"repeat": "sometimes"}),
@@ -258,6 +259,7 @@ async def test_what_must_never_be_is_refused(url: str, table: str, change: dict[
     connection = await asyncpg.connect(url)
     try:
         await insert(connection, "heads", {"account": "a", "seq": 1})
+        await insert(connection, "catalogues", {"version": 1, "published_at_ms": 1})
         with pytest.raises((asyncpg.IntegrityConstraintViolationError, asyncpg.DataError)):
             await insert(connection, table, {**GOOD[table], **change})
         await insert(connection, table, GOOD[table])

@@ -327,14 +327,6 @@ def test_too_many_mutations_push_nothing(start_service: Callable[..., Service]) 
         assert outcomes(sync(client, *(put(f"k{i}", i, 0) for i in range(3)))) == ["applied"] * 3
 
 
-def test_events_are_refused_before_anything_is_pushed(client: httpx.Client) -> None:
-    """A service without a ledger must not swallow events, nor do half of the request."""
-    event = {"id": str(uuid4()), "type": "xp", "payload": {"amount": 1}}
-    refused(post(client, put("notes", 1, 0), events=[event]), 422, "events-unavailable")
-    assert documents(client) == {}
-    assert outcomes(sync(client, put("notes", 1, 0), events=[])) == ["applied"]
-
-
 def test_ids_are_of_one_account(service: Service) -> None:
     """Two accounts that mint the same id must not hide each other's writes."""
     mutation = put("notes", 1, 0)
