@@ -481,7 +481,7 @@ class Pipeline:
                 detail = "This id was used for another mutation: give each its own random id."
                 return Decision(None, current, problem=SynclineError(Code.ID_REUSED, detail))
         limit = self._settings.max_documents
-        makes_one = current is None and mutation.op in ("put", "patch")
+        makes_one = current is None and mutation.op in ("put", "patch", "import")
         if makes_one and workspace.counts.get(account, 0) >= limit:
             detail = f"An account may have {limit} documents: put more into each."
             problem = SynclineError(Code.TOO_MANY_DOCUMENTS, detail, limit=limit)

@@ -1,0 +1,86 @@
+"""Where an import's mutations go: through the write path, or through its decisions alone."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from app.clock import Clock
+from app.documents.decide import decide
+from app.documents.documents import DocumentReader, Documents
+from app.documents.model import Decision, Limits, Mutation, Own, Snapshot
+from app.documents.pipeline import Submission
+from app.errors import Code, SynclineError
+from merge_rules.registry import Registry
+from merge_rules.rule import Rule
+
+PATIENCE_S = 300.0
+"""How long the database may be away before an import stops; it goes on where it was."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+PASSING = (Code.DATABASE_UNAVAILABLE, Code.OVERLOADED)
+
+T = TypeVar("T")
+
+
+async def patiently(work: Callable[[], Awaitable[T]]) -> T:
+    """Tries again what fails because the database is away or busy, for as long as that may be."""
+    pause_s, waited_s = FIRST_PAUSE_S, 0.0
+    while True:
+        try:
+            return await work()
+        except SynclineError as error:
+            if error.code not in PASSING or waited_s > PATIENCE_S:
+                raise
+        await asyncio.sleep(pause_s)
+        waited_s += pause_s
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+class Write:
+    """Writes by the one write path, as devices do."""
+
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+
+    async def write(self, account: str, mutations: Sequence[Mutation]) -> list[Decision]:
+        return await patiently(lambda: self._documents.push(Submission(account, mutations)))
+
+
+class Trial:
+    """Decides as the write path would, each mutation by itself, and writes nothing."""
+
+    def __init__(
+        self, reader: DocumentReader, registry: Registry, limits: Limits, clock: Clock
+    ) -> None:
+        self._reader = reader
+        self._registry = registry
+        self._limits = limits
+        self._clock = clock
+        self._past = _NoPast(registry)
+
+    async def write(self, account: str, mutations: Sequence[Mutation]) -> list[Decision]:
+        return await asyncio.gather(*(self._decide(account, one) for one in mutations))
+
+    async def _decide(self, account: str, mutation: Mutation) -> Decision:
+        key = mutation.key
+        current = await patiently(lambda: self._reader.read(account, (account, key)))
+        rule = self._registry.rule_for(key)
+        return decide(mutation, rule, current, self._past, self._limits, self._clock())
+
+
+class _NoPast:
+    """An import looks at nothing but the present document."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def base(self, key: str, version: int) -> Snapshot | None:
+        return None
+
+    def own(self, key: str, device: str, base: int) -> list[Own]:
+        return []
+
+    def epoch_began(self, current: Snapshot) -> Snapshot | None:
+        return None
+
+    def former_rule(self, fingerprint: str) -> Rule | None:
+        return self._registry.made_by(fingerprint)
