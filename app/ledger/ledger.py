@@ -10,9 +10,10 @@ from app.documents.submission import Submission
 from app.errors import Code, SynclineError
 from app.ledger import audit_store, store
 from app.ledger.intake import EventIntake, Sender, UnreadEvent
-from app.ledger.model import Event
+from app.ledger.model import Event, EventDecision
 from app.ledger.results import event_results
 from app.ledger.types import Audit, EventResult
+from app.ledger.work import reading
 
 
 class Ledger:
@@ -54,6 +55,15 @@ class Ledger:
         if good:
             await self._documents.push(submission)
         return event_results(events, submission.recorded)
+
+    async def foresee(self, account: str, events: Sequence[Event]) -> list[EventDecision]:
+        """What would become of events if they were recorded now; nothing is written."""
+        asked = reading((account, event) for event in events)
+        work = await self._database.read(
+            lambda connection: store.read(connection, asked, self.clock())
+        )
+        decisions, _ = work.decide(account, events)
+        return decisions
 
     async def audit(self, account: str) -> Audit:
         """Whether the totals of the account are what its events add up to."""

@@ -220,7 +220,7 @@ def _csv_row(number: int, columns: Sequence[str], fields: list[str], text: bytes
         why = f"It has {len(fields)} fields, and the first line {len(columns)}."
         return _malformed(number, text, why)
     row = dict(zip(columns, fields, strict=True))
-    return Row(_position(number), row, msgspec.json.encode(row))
+    return Row(_position(number), row)
 
 
 def _malformed(number: int, text: bytes, why: str) -> Unreadable:

@@ -15,13 +15,13 @@ import msgspec
 
 from app.clock import Clock
 from app.documents.model import Decision, Mutation
-from app.documents.mutations import Intake
-from app.operations.importing.mapping import Mapping
+from app.errors import Code, SynclineError
+from app.ledger.model import Event, EventDecision
 from app.operations.importing.rejects import Rejects
 from app.operations.importing.rows import Row
 from app.operations.importing.source import Chunk, Source, Unreadable
 from app.operations.importing.tally import Progress, Tally
-from app.operations.importing.translate import ROW, Rejection, Translated, translate
+from app.operations.importing.translate import ROW, Rejection, Translated, Translator
 
 CHUNKS_IN_FLIGHT = 3
 PIECE = 256
@@ -29,9 +29,11 @@ PIECE = 256
 
 
 class Writer(Protocol):
-    """What takes the mutations: the write path, or a trial of it."""
+    """What takes mutations and events: the write path, or a trial of it."""
 
-    async def write(self, account: str, mutations: Sequence[Mutation]) -> list[Decision]: ...
+    async def write(
+        self, account: str, mutations: Sequence[Mutation], events: Sequence[Event]
+    ) -> tuple[Sequence[Decision], Sequence[EventDecision]]: ...
 
 
 class Keeper(Protocol):
@@ -51,6 +53,21 @@ class _Read:
     rejections: list[Rejection]
 
 
+@dataclass(slots=True, frozen=True)
+class _Item:
+    """One thing that a row becomes."""
+
+    read: _Read
+    target: str
+    what: Mutation | Event
+
+    def tell(self, tally: Tally, outcome: str, problem: SynclineError | None) -> None:
+        if problem is None:
+            tally.count(self.target, outcome)
+        else:
+            self.read.rejections.append(Rejection(self.target, problem.code, problem.detail))
+
+
 @dataclass(slots=True)
 class _Done:
     """A chunk of which all is committed."""
@@ -64,11 +81,8 @@ class _Done:
 class Importer:
     """One run over one source."""
 
-    mapping: Mapping
+    translator: Translator
     source: Source
-    facts: str
-    """The name of the facts: the mapping's own, unless the operator gave another."""
-    intake: Intake
     writer: Writer
     keeper: Keeper
     rejects: Rejects
@@ -78,11 +92,11 @@ class Importer:
     _used: set[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._used = self.mapping.used_columns()
+        self._used = self.translator.mapping.used_columns()
 
     @property
     def _identity(self) -> str:
-        content = msgspec.json.encode([self.mapping, self.facts, self.source.identity])
+        content = msgspec.json.encode([self.translator.mapping, self.source.identity])
         return blake2b(content, digest_size=16).hexdigest()
 
     async def start(self, *, afresh: bool = False) -> Progress:
@@ -123,7 +137,7 @@ class Importer:
         now_ms = self.clock()
         for number, row in enumerate(chunk.rows):
             if isinstance(row, Row):
-                done = translate(row, self.mapping, self.facts, self.intake, now_ms)
+                done = self.translator.translate(row, now_ms)
             else:
                 done = Translated(rejections=[Rejection(ROW, row.reason, row.detail)])
             rows.append(_Read(row, done, done.rejections))
@@ -133,7 +147,7 @@ class Importer:
 
     async def _write(self, chunk: Chunk, rows: list[_Read]) -> _Done:
         tally = Tally(rows=len(rows))
-        by_account: dict[str, list[tuple[_Read, str, Mutation]]] = {}
+        by_account: dict[str, list[_Item]] = {}
         for one in rows:
             row = one.row
             tally.passed_over += one.translated.skipped
@@ -141,7 +155,8 @@ class Importer:
                 unused = row.columns.keys() - self._used
                 tally.leave_out(name for name in unused if not row.is_empty(name))
             items = by_account.setdefault(one.translated.account, [])
-            items += [(one, target, mutation) for target, mutation in one.translated.mutations]
+            items += [_Item(one, target, what) for target, what in one.translated.mutations]
+            items += [_Item(one, target, what) for target, what in one.translated.events]
         await asyncio.gather(
             *(self._write_account(account, items, tally) for account, items in by_account.items())
         )
@@ -150,18 +165,18 @@ class Importer:
                 tally.reject(rejection.target, rejection.code)
         return _Done(chunk, rows, tally)
 
-    async def _write_account(
-        self, account: str, items: Sequence[tuple[_Read, str, Mutation]], tally: Tally
-    ) -> None:
+    async def _write_account(self, account: str, items: Sequence["_Item"], tally: Tally) -> None:
         for start in range(0, len(items), PIECE):
             piece = items[start : start + PIECE]
-            decisions = await self.writer.write(account, [mutation for _, _, mutation in piece])
-            for (read, target, mutation), decision in zip(piece, decisions, strict=True):
-                rejection = _rejection(target, mutation, decision)
-                if rejection is not None:
-                    read.rejections.append(rejection)
+            mutations = [one.what for one in piece if isinstance(one.what, Mutation)]
+            events = [one.what for one in piece if isinstance(one.what, Event)]
+            decided, recorded = await self.writer.write(account, mutations, events)
+            decisions, event_decisions = iter(decided), iter(recorded)
+            for one in piece:
+                if isinstance(one.what, Mutation):
+                    one.tell(tally, *_of_mutation(one.what, next(decisions)))
                 else:
-                    tally.count(target, _outcome(decision))
+                    one.tell(tally, *_of_event(next(event_decisions)))
 
     async def _settle(self, progress: Progress, done: _Done) -> None:
         """The report first, then the position: a crash between the two leaves it too long, and
@@ -178,17 +193,19 @@ class Importer:
         self.advance(progress)
 
 
-def _outcome(decision: Decision) -> str:
-    if decision.outcome == "applied" and decision.created:
-        return "created"
-    return str(decision.outcome)
-
-
-def _rejection(target: str, mutation: Mutation, decision: Decision) -> Rejection | None:
+def _of_mutation(mutation: Mutation, decision: Decision) -> tuple[str, SynclineError | None]:
+    """The outcome by its name, and the problem of a rejected one."""
+    key = mutation.key
     if decision.problem is not None:
         problem = decision.problem
-        return Rejection(target, problem.code, f"{mutation.key}: {problem.detail}")
+        return "rejected", SynclineError(problem.code, f"{key}: {problem.detail}")
     if decision.outcome == "superseded":
-        why = "it was deleted or reset in Syncline, which stands."
-        return Rejection(target, "superseded", f"{mutation.key}: {why}")
-    return None
+        detail = f"{key}: it was deleted or reset in Syncline, and that stands."
+        return "superseded", SynclineError(Code.DOCUMENT_DELETED, detail)
+    if decision.outcome == "applied" and decision.created:
+        return "created", None
+    return str(decision.outcome), None
+
+
+def _of_event(decision: EventDecision) -> tuple[str, SynclineError | None]:
+    return decision.outcome, decision.problem

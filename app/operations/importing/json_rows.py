@@ -32,7 +32,7 @@ def json_row(position: str, text: bytes) -> Row | Unreadable:
         return unreadable(Reason.MALFORMED_ROW, f"It is no JSON object: {error}.")
     if twice is not None:
         return unreadable(Reason.MALFORMED_ROW, f"Column {twice!r} stands twice.")
-    return Row(position, columns, text)
+    return Row(position, columns)
 
 
 def _stands_once(text: bytes, columns: dict[str, Raw]) -> bool:

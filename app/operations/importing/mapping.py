@@ -45,6 +45,8 @@ class Expression(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     template: str | None = None
     constant: Any = UNSET
     reading: Reading = msgspec.field(name="as", default="value")
+    nothing: list[Any] = []
+    """Values, as they are read, that stand for nothing: the column counts as empty."""
     default: Any = UNSET
     """Stands where the column is empty; without one, the value is left out."""
 
@@ -72,10 +74,17 @@ class EventTarget(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class OpeningTarget(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Totals that the account is known to have had: at least so much."""
+    """What the account is known to have had: at least so much of a total, and of its profile."""
 
     totals: dict[str, Source] = {}
-    profile: dict[str, Source] = {}
+    blink_speed: Source | None = None
+    evolution_level: Source | None = None
+    streak_days: Source | None = None
+    last_day: Source | None = None
+
+    def sources(self) -> list[Source]:
+        parts = (self.blink_speed, self.evolution_level, self.streak_days, self.last_day)
+        return [*self.totals.values(), *(part for part in parts if part is not None)]
 
 
 class Mapping(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -91,6 +100,8 @@ class Mapping(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     order, so that reading can go on where it stopped."""
     time: Source | None = None
     """When the row was last written."""
+    optional: list[str] = []
+    """Columns that the source may lack: they are empty then."""
     only_if_empty: list[str] = []
     """Rows in which one of these columns holds something are passed over."""
     leave_out: dict[str, str] = {}
@@ -103,23 +114,24 @@ class Mapping(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         """Every column that some part of the mapping reads."""
         templates = [self.account, *(one.key for one in self.documents)]
         templates += [one.id for one in self.events]
-        expressions = [self.time]
-        for document in self.documents:
-            expressions += [document.value, document.each, *document.fields.values()]
-        for event in self.events:
-            expressions += [event.occurred_at, *event.fields.values()]
-        for opening in self.openings:
-            expressions += [*opening.totals.values(), *opening.profile.values()]
         used = {*self.only_if_empty}
-        for source in expressions:
-            if source is None:
-                continue
-            one = expression(source)
+        for one in map(expression, self.sources()):
             used |= {one.column} if one.column is not None else set()
             templates += [one.template] if one.template is not None else []
         for text in templates:
             used |= set(Template.parse(text).columns)
         return used - {MEMBER}
+
+    def sources(self) -> list[Source]:
+        """Every expression."""
+        found: list[Source | None] = [self.time]
+        for document in self.documents:
+            found += [document.value, document.each, *document.fields.values()]
+        for event in self.events:
+            found += [event.occurred_at, *event.fields.values()]
+        for opening in self.openings:
+            found += opening.sources()
+        return [one for one in found if one is not None]
 
 
 def expression(source: Source) -> Expression:
@@ -135,18 +147,31 @@ def shipped() -> dict[str, str]:
 
 def load_mapping(name: str) -> Mapping:
     """A shipped mapping by its name, or one from a file; raises MappingError."""
+    suffix = ".toml" if name in shipped() else Path(name).suffix
+    return read_mapping(mapping_text(name), suffix, name)
+
+
+def mapping_text(name: str) -> bytes:
+    """The text of a mapping; raises MappingError where there is none."""
     texts = shipped()
     if name in texts:
-        return read_mapping(texts[name].encode(), ".toml", name)
+        return texts[name].encode()
     path = Path(name).expanduser()
     if path.suffix not in SUFFIXES:
         known = ", ".join(texts)
         raise MappingError(f"{name!r} is neither a .toml or .json file nor one of: {known}")
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise MappingError(f"{name}: {error.strerror or error}") from error
-    return read_mapping(data, path.suffix, name)
+
+
+def renamed(mapping: Mapping, source: str) -> Mapping:
+    """The mapping for facts of another name; raises MappingError."""
+    try:
+        return msgspec.convert({**msgspec.to_builtins(mapping), "source": source}, Mapping)
+    except msgspec.ValidationError as error:
+        raise MappingError(f"--source {source!r}: {error}") from error
 
 
 def read_mapping(data: bytes, suffix: str, name: str) -> Mapping:
@@ -185,24 +210,15 @@ def _check(mapping: Mapping) -> None:
             )
         _check_literal(document.key)
     for opening in mapping.openings:
-        if not opening.totals and not opening.profile:
-            raise MappingError("an opening takes `totals` or `profile`")
-    for source in _expressions(mapping):
+        if not opening.sources():
+            raise MappingError("an opening names totals, or what the profile had")
+        if (opening.streak_days is None) != (opening.last_day is None):
+            raise MappingError("an opening takes `streak_days` and `last_day` together")
+    for source in mapping.sources():
         _check_expression(expression(source))
     both = mapping.used_columns() & mapping.leave_out.keys()
     if both:
         raise MappingError(f"{', '.join(sorted(both))}: used, and named in `leave_out` as well")
-
-
-def _expressions(mapping: Mapping) -> list[Source]:
-    found: list[Source | None] = [mapping.time]
-    for document in mapping.documents:
-        found += [document.value, document.each, *document.fields.values()]
-    for event in mapping.events:
-        found += [event.occurred_at, *event.fields.values()]
-    for opening in mapping.openings:
-        found += [*opening.totals.values(), *opening.profile.values()]
-    return [one for one in found if one is not None]
 
 
 def _check_expression(one: Expression) -> None:
@@ -211,7 +227,7 @@ def _check_expression(one: Expression) -> None:
         raise MappingError("a value takes one of `column`, `template` and `constant`")
     if one.template is not None:
         Template.parse(one.template)
-    for value in (one.constant, one.default):
+    for value in (one.constant, one.default, one.nothing):
         if value is not UNSET:
             check(value)
 

@@ -1,7 +1,7 @@
 """The report of what was rejected: JSON lines, for the operator to mend and import again."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,16 +21,18 @@ class RejectedRow(msgspec.Struct):
     target: str
     code: str
     detail: str
-    row: Raw | str
-    """The row as JSON; the beginning of its text where that is none."""
+    row: dict[str, Raw | str] | str
+    """The columns that the mapping reads; of what is no row, the beginning of its text."""
 
 
 class Rejects:
     """The file. It is made with the first line; rows are personal, so only its owner reads it."""
 
-    def __init__(self, path: Path, source: str) -> None:
+    def __init__(self, path: Path, source: str, columns: Set[str]) -> None:
+        """`columns` are those that are told; others may hold what is nobody's business."""
         self._path = path
         self._source = source
+        self._columns = columns
         self._file: BinaryIO | None = None
         self.written = 0
 
@@ -46,8 +48,11 @@ class Rejects:
         return size >= at
 
     def write(self, row: Row | Unreadable, rejections: Sequence[Rejection]) -> None:
-        text: Raw | str
-        text = Raw(row.text) if isinstance(row, Row) else row.excerpt.decode(errors="replace")
+        text: dict[str, Raw | str] | str
+        if isinstance(row, Row):
+            text = {name: cell for name, cell in row.columns.items() if name in self._columns}
+        else:
+            text = row.excerpt.decode(errors="replace")
         for one in rejections:
             line = RejectedRow(self._source, row.position, one.target, one.code, one.detail, text)
             self._write(msgspec.json.encode(line) + b"\n")

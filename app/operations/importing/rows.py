@@ -12,7 +12,8 @@ from msgspec import UNSET, Raw
 
 from app.operations.importing.mapping import Expression, Reading
 from app.operations.importing.template import Ambiguous, Template
-from merge_rules.canonical import MAX_INTEGER, parse
+from merge_rules.canonical import MAX_INTEGER, parse, same
+from merge_rules.plain import is_number
 from merge_rules.refusal import NotJson, Refusal
 
 Cell = Raw | str
@@ -60,14 +61,13 @@ class Empty(Exception):
 
 @dataclass(slots=True)
 class Row:
-    """One row: where it stands in its source, its columns, and its text as it was read.
+    """One row: where it stands in its source, and its columns.
 
     A column that is not there, null, or no text at all in CSV, is empty.
     """
 
     position: str
     columns: Mapping[str, Cell]
-    text: bytes
 
     def is_empty(self, column: str) -> bool:
         cell = self.columns.get(column)
@@ -124,7 +124,12 @@ class Row:
         assert column is not None
         if self.is_empty(column):
             return source.default
-        return _READERS[source.reading](self, column)
+        value = _READERS[source.reading](self, column)
+        return source.default if any(_equal(value, one) for one in source.nothing) else value
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return same(a, b) or (is_number(a) and is_number(b) and a == b)
 
 
 def _unreadable(column: str, why: str) -> Rejected:

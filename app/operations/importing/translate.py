@@ -1,8 +1,9 @@
 """From a row to what it becomes: pure, and nothing but the mapping decides."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID, uuid5
 
 import msgspec
 from msgspec import UNSET
@@ -11,16 +12,29 @@ from app.auth.types import ACCOUNT
 from app.documents.model import Mutation
 from app.documents.mutations import Intake
 from app.documents.types import require_key
-from app.errors import SynclineError
+from app.errors import Code, SynclineError
+from app.ledger.event_type import EventType
+from app.ledger.intake import EventIntake
+from app.ledger.model import Event
+from app.ledger.openings import IMPORTED_FACTS, OPENING
+from app.ledger.profile import SERVER_OWNED
 from app.operations.importing.mapping import (
     MEMBER,
     DocumentTarget,
+    EventTarget,
     Expression,
     Mapping,
+    OpeningTarget,
     Source,
     expression,
 )
 from app.operations.importing.rows import Empty, Reason, Rejected, Row
+from merge_rules.canonical import encode
+
+IDS = UUID("d0a6f3b8-6a5f-5f0e-9c3e-4f1c7b1d2e55")
+"""The name space of the ids of imported events whose own id is no UUID."""
+ROW = "row"
+"""The target of a rejection that concerns all of a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,30 +52,40 @@ class Translated:
 
     account: str = ""
     mutations: list[tuple[str, Mutation]] = field(default_factory=list)
+    events: list[tuple[str, Event]] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     skipped: bool = False
     """Whether the mapping passes over such rows."""
 
 
-ROW = "row"
-"""The target of a rejection that concerns all of a row."""
+@dataclass(frozen=True, slots=True)
+class Translator:
+    """A mapping, and the limits that everything from outside meets first."""
 
+    mapping: Mapping
+    intake: Intake
+    events: EventIntake
 
-def translate(row: Row, mapping: Mapping, source: str, intake: Intake, now_ms: int) -> Translated:
-    """What a row becomes; it never raises."""
-    done = Translated()
-    if not all(row.is_empty(column) for column in mapping.only_if_empty):
-        done.skipped = True
+    def translate(self, row: Row, now_ms: int) -> Translated:
+        """What a row becomes; it never raises."""
+        done, mapping = Translated(), self.mapping
+        if not all(row.is_empty(column) for column in mapping.only_if_empty):
+            done.skipped = True
+            return done
+        try:
+            done.account = _account(row, mapping.account)
+            dated_ms = _dated(row, mapping.time, now_ms)
+        except Rejected as rejected:
+            done.rejections.append(Rejection(ROW, rejected.reason, rejected.detail))
+            return done
+        work = _Work(self, row, dated_ms, now_ms, done)
+        for document in mapping.documents:
+            work.attempt(f"document {document.key}", work.documents, document)
+        for event in mapping.events:
+            work.attempt(f"event {event.type}", work.event, event)
+        for opening in mapping.openings:
+            work.attempt("opening", work.opening, opening)
         return done
-    try:
-        done.account = _account(row, mapping.account)
-        dated_ms = _dated(row, mapping.time, now_ms)
-    except Rejected as rejected:
-        done.rejections.append(Rejection(ROW, rejected.reason, rejected.detail))
-        return done
-    for document in mapping.documents:
-        _Documents(row, document, source, intake, dated_ms, done).translate()
-    return done
 
 
 def _account(row: Row, template: str) -> str:
@@ -89,47 +113,72 @@ def _dated(row: Row, time: Source | None, now_ms: int) -> int:
 
     A time to come would let the row win over edits that are made before it.
     """
-    if time is None:
-        return 0
-    given = expression(time)
-    if given.reading == "value":
-        given = msgspec.structs.replace(given, reading="timestamp")
-    dated_ms = row.read(given)
+    dated_ms = UNSET if time is None else row.read(_as_time(time))
     return 0 if dated_ms is UNSET or not 0 <= dated_ms <= now_ms else int(dated_ms)
 
 
-@dataclass(slots=True)
-class _Documents:
-    """The documents that one target makes of a row."""
+def _as_time(source: Source) -> Expression:
+    given = expression(source)
+    if given.reading != "value":
+        return given
+    return msgspec.structs.replace(given, reading="timestamp")
 
+
+@dataclass(slots=True)
+class _Work:
+    """The targets of one row."""
+
+    translator: Translator
     row: Row
-    target: DocumentTarget
-    source: str
-    intake: Intake
     dated_ms: int
+    now_ms: int
     done: Translated
 
-    def translate(self) -> None:
-        name = f"document {self.target.key}"
+    def attempt(self, name: str, make: Callable[[str, Any], None], target: Any) -> None:
+        """Makes what a target says; what is wrong rejects this target alone."""
         try:
-            for key, value in self._documents():
-                self._add(name, key, value)
+            make(name, target)
         except Rejected as rejected:
-            self.done.rejections.append(Rejection(name, rejected.reason, rejected.detail))
+            self._reject(name, rejected.reason, rejected.detail)
         except Empty as empty:
-            detail = f"Column {str(empty)!r}, which the key is made of, is empty."
-            self.done.rejections.append(Rejection(name, Reason.COLUMN_EMPTY, detail))
+            detail = f"Column {str(empty)!r}, which names it, is empty."
+            self._reject(name, Reason.COLUMN_EMPTY, detail)
+        except SynclineError as error:
+            self._reject(name, error.code, error.detail)
 
-    def _documents(self) -> Iterator[tuple[str, Any]]:
-        target = self.target
+    def _reject(self, name: str, code: str, detail: str) -> None:
+        self.done.rejections.append(Rejection(name, code, detail))
+
+    # --- documents ----------------------------------------------------------------------------
+
+    def documents(self, name: str, target: DocumentTarget) -> None:
+        for key, value in self._keys_and_values(target):
+            try:
+                mutation = self._mutation(key, value)
+            except SynclineError as error:
+                self._reject(name, error.code, f"{key}: {error.detail}")
+            else:
+                self.done.mutations.append((name, mutation))
+
+    def _mutation(self, key: str, value: Any) -> Mutation:
+        if key in SERVER_OWNED:
+            raise SynclineError(
+                Code.SERVER_OWNED, "The service computes it from events: import those."
+            )
+        one, account = self.translator, self.done.account
+        return one.intake.imported(
+            require_key(key), value, one.mapping.source, account, self.dated_ms
+        )
+
+    def _keys_and_values(self, target: DocumentTarget) -> Iterator[tuple[str, Any]]:
         if target.each is not None:
-            yield from self._members(expression(target.each))
+            yield from self._members(target.key, expression(target.each))
             return
-        value = self._fields() if target.fields else self._whole(target.value)
+        value = self._fields(target.fields) if target.fields else self._whole(target.value)
         if value is not UNSET:
             yield self.row.fill(target.key), value
 
-    def _members(self, each: Expression) -> Iterator[tuple[str, Any]]:
+    def _members(self, key: str, each: Expression) -> Iterator[tuple[str, Any]]:
         members = self.row.read(each)
         if members is UNSET:
             return
@@ -138,34 +187,81 @@ class _Documents:
         for member, value in members.items():
             if value is not None:
                 columns = {**self.row.columns, MEMBER: member}
-                yield Row(self.row.position, columns, b"").fill(self.target.key), value
+                yield Row(self.row.position, columns).fill(key), value
 
     def _whole(self, value: Source | None) -> Any:
         assert value is not None
         return self.row.read(expression(value))
 
-    def _fields(self) -> Any:
+    def _fields(self, fields: dict[str, Source]) -> Any:
         """An object of the fields that are not empty; UNSET where no column holds anything."""
-        values = {}
-        holds = False
-        for name, source in self.target.fields.items():
-            given = expression(source)
-            value = self.row.read(given)
-            if value is not UNSET:
-                values[name] = value
-                column = given.column
-                holds = holds or (column is not None and not self.row.is_empty(column))
+        values = self._object(fields)
+        columns = [expression(source).column for source in fields.values()]
+        holds = any(one is not None and not self.row.is_empty(one) for one in columns)
         return values if holds else UNSET
 
-    def _add(self, name: str, key: str, value: Any) -> None:
+    def _object(self, fields: dict[str, Source]) -> dict[str, Any]:
+        values = {name: self.row.read(expression(source)) for name, source in fields.items()}
+        return {name: value for name, value in values.items() if value is not UNSET}
+
+    # --- events -------------------------------------------------------------------------------
+
+    def event(self, name: str, target: EventTarget) -> None:
+        kind = IMPORTED_FACTS.get(target.type) or self.translator.events.types.get(target.type)
+        assert kind is not None, "checked when the import began"
+        occurred_ms = self.row.read(_as_time(target.occurred_at))
+        claimed_ms = None if occurred_ms is UNSET else occurred_ms
+        if claimed_ms is None and self.dated_ms == 0:
+            raise Rejected(Reason.COLUMN_EMPTY, "Nothing tells when it happened.")
+        id = self._id(self.row.fill(target.id))
+        self._add_event(name, kind, id, self._object(target.fields), claimed_ms)
+
+    def _id(self, text: str) -> UUID:
+        """The event's own id where it is a UUID, else one that the same text always has."""
         try:
-            mutation = self.intake.imported(
-                require_key(key), value, self.source, self.done.account, self.dated_ms
-            )
-        except SynclineError as error:
-            self.done.rejections.append(Rejection(name, error.code, f"{key}: {error.detail}"))
-        else:
-            self.done.mutations.append((name, mutation))
+            return UUID(text)
+        except ValueError:
+            return uuid5(IDS, f"{self.translator.mapping.source}\0{text}")
+
+    def opening(self, name: str, target: OpeningTarget) -> None:
+        """What repeats has the same id: an opening is known by what it says."""
+        says: dict[str, Any] = {}
+        totals = {total: self._claim(source) for total, source in target.totals.items()}
+        if claims := {total: amount for total, amount in totals.items() if amount}:
+            says["totals"] = claims
+        given = {"blink_speed": target.blink_speed, "evolution_level": target.evolution_level}
+        says |= self._object({part: source for part, source in given.items() if source is not None})
+        if target.streak_days is not None and target.last_day is not None:
+            says |= self._streak(name, target.streak_days, target.last_day)
+        if says:
+            told = encode([self.translator.mapping.source, self.done.account, says]).decode()
+            self._add_event(name, OPENING, uuid5(IDS, told), says, None)
+
+    def _claim(self, source: Source) -> int:
+        """So much of a total; 0 where it says nothing."""
+        amount = self.row.read(expression(source))
+        if amount is UNSET:
+            return 0
+        if type(amount) is not int or amount < 0:
+            why = "an opening is a whole number from 0 on"
+            raise Rejected(Reason.UNREADABLE, f"{_named(expression(source))}: {why}.")
+        return amount
+
+    def _streak(self, name: str, days: Source, last: Source) -> dict[str, Any]:
+        count, day = self._claim(days), self.row.read(expression(last))
+        if day is not UNSET:
+            return {"streak": {"days": count, "last": day}}
+        if count:
+            detail = f"{_named(expression(last))} is empty, so the streak has no place."
+            self._reject(name, Reason.COLUMN_EMPTY, detail)
+        return {}
+
+    def _add_event(
+        self, name: str, kind: EventType, id: UUID, payload: Any, claimed_ms: int | None
+    ) -> None:
+        intake = self.translator.events
+        event = intake.imported(kind, id, payload, claimed_ms, self.dated_ms, self.now_ms)
+        self.done.events.append((name, event))
 
 
 def _named(source: Expression) -> str:

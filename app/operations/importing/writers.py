@@ -8,14 +8,18 @@ from app.clock import Clock
 from app.documents.decide import decide
 from app.documents.documents import DocumentReader, Documents
 from app.documents.model import Decision, Limits, Mutation, Own, Snapshot
-from app.documents.pipeline import Submission
+from app.documents.submission import Submission
 from app.errors import Code, SynclineError
+from app.ledger.ledger import Ledger
+from app.ledger.model import Event, EventDecision
 from merge_rules.registry import Registry
 from merge_rules.rule import Rule
 
 PATIENCE_S = 300.0
 """How long the database may be away before an import stops; it goes on where it was."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+FORESEEN_AT_ONCE = 2
+"""Accounts whose events are looked up at one time; more would wait for connections."""
 PASSING = (Code.DATABASE_UNAVAILABLE, Code.OVERLOADED)
 
 T = TypeVar("T")
@@ -41,24 +45,51 @@ class Write:
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
 
-    async def write(self, account: str, mutations: Sequence[Mutation]) -> list[Decision]:
-        return await patiently(lambda: self._documents.push(Submission(account, mutations)))
+    async def write(
+        self, account: str, mutations: Sequence[Mutation], events: Sequence[Event]
+    ) -> tuple[Sequence[Decision], Sequence[EventDecision]]:
+        async def push() -> tuple[Sequence[Decision], Sequence[EventDecision]]:
+            submission = Submission(account, mutations, events=events)
+            decisions = await self._documents.push(submission)
+            return decisions, submission.recorded
+
+        if not mutations and not events:
+            return [], []
+        return await patiently(push)
 
 
 class Trial:
-    """Decides as the write path would, each mutation by itself, and writes nothing."""
+    """Decides as the write path would, each thing by itself, and writes nothing."""
 
     def __init__(
-        self, reader: DocumentReader, registry: Registry, limits: Limits, clock: Clock
+        self,
+        reader: DocumentReader,
+        ledger: Ledger,
+        registry: Registry,
+        limits: Limits,
+        clock: Clock,
     ) -> None:
         self._reader = reader
+        self._ledger = ledger
         self._registry = registry
         self._limits = limits
         self._clock = clock
         self._past = _NoPast(registry)
+        self._at_once = asyncio.Semaphore(FORESEEN_AT_ONCE)
 
-    async def write(self, account: str, mutations: Sequence[Mutation]) -> list[Decision]:
-        return await asyncio.gather(*(self._decide(account, one) for one in mutations))
+    async def write(
+        self, account: str, mutations: Sequence[Mutation], events: Sequence[Event]
+    ) -> tuple[Sequence[Decision], Sequence[EventDecision]]:
+        decisions = await asyncio.gather(*(self._decide(account, one) for one in mutations))
+        recorded = await self._foresee(account, events) if events else []
+        return decisions, recorded
+
+    async def _foresee(self, account: str, events: Sequence[Event]) -> list[EventDecision]:
+        async def ask() -> list[EventDecision]:
+            async with self._at_once:
+                return await self._ledger.foresee(account, events)
+
+        return await patiently(ask)
 
     async def _decide(self, account: str, mutation: Mutation) -> Decision:
         key = mutation.key
