@@ -6,7 +6,7 @@ Each row is asked for as one JSON object, which is what JSON lines hold, too.
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import msgspec
@@ -55,8 +55,7 @@ class TableSource:
     def __init__(self, url: str, table: str, key: Sequence[str], max_row_bytes: int) -> None:
         try:
             self._url = plain_url(url)
-            parts = urlsplit(self._url)
-            place = f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
+            self.name = f"{_place(self._url)} {table}"
         except ValueError as error:
             raise SourceError(f"the URL of the old database: {error}") from error
         if not key:
@@ -68,7 +67,6 @@ class TableSource:
         self._max = max_row_bytes
         self._connection: Any = None
         self._types: dict[str, str] = {}
-        self.name = f"{place} {table}"
         self.identity = ",".join(key)
         self.columns: Sequence[str] | None = None
 
@@ -199,6 +197,15 @@ class TableSource:
     async def close(self) -> None:
         if self._connection is not None and not self._connection.is_closed():
             self._connection.terminate()
+
+
+def _place(url: str) -> str:
+    """Where a database is, without who asks; as asyncpg reads it, a socket's folder is a host."""
+    parts = urlsplit(url)
+    options = parse_qs(parts.query)
+    host = parts.hostname or options.get("host", ["localhost"])[0]
+    port = parts.port or options.get("port", ["5432"])[0]
+    return f"{host}:{port}{parts.path}"
 
 
 def _quoted(name: str) -> str:
