@@ -6,7 +6,6 @@ from tests.conftest import Cluster
 from tests.importing.world import World
 
 
-
 @pytest.fixture
 def world(cluster_18: Cluster, tmp_path: Path) -> World:
     """An empty old database and an empty Syncline."""

@@ -151,7 +151,9 @@ def test_xp_events_keep_their_ids_and_are_not_counted_beside_their_total(old: Wo
     assert old.proves_totals()
 
 
-@pytest.mark.parametrize("order", [("profiles", "session_results"), ("session_results", "profiles")])
+@pytest.mark.parametrize(
+    "order", [("profiles", "session_results"), ("session_results", "profiles")]
+)
 def test_profiles_and_sessions_come_to_the_same_in_either_order(
     old: World, order: tuple[str, str]
 ) -> None:

@@ -97,9 +97,10 @@ class Row:
             raise Rejected(Reason.AMBIGUOUS, f"{error}.") from error
 
     def _text(self, column: str) -> str:
-        if self.is_empty(column):
+        text = "" if self.is_empty(column) else self.text_of(column)
+        if not text:
             raise Empty(column)
-        return self.text_of(column)
+        return text
 
     def text_of(self, column: str) -> str:
         """A text as it is, a whole number by its digits however long."""
@@ -160,10 +161,17 @@ def _text(row: Row, column: str) -> Any:
     return row.text_of(column)
 
 
-def _integer(row: Row, column: str) -> Any:
+def _number_or_other(row: Row, column: str) -> Any:
+    """The column as a value; a text of digits as the number that it shows."""
     value = row.plain(column)
-    if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
-        value = int(value)
+    text = value.strip() if isinstance(value, str) else ""
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    return float(text) if _NUMBER.fullmatch(text) else value
+
+
+def _integer(row: Row, column: str) -> Any:
+    value = _number_or_other(row, column)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
@@ -216,10 +224,7 @@ def _require_epoch(row: Row, column: str) -> float:
 
 
 def _epoch(row: Row, column: str) -> float | None:
-    value = row.plain(column)
-    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
-        text = value.strip()
-        value = int(text) if _INTEGER.fullmatch(text) else float(text)
+    value = _number_or_other(row, column)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return value
     return None
