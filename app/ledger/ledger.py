@@ -8,7 +8,7 @@ from app.database.engine import Database
 from app.documents.documents import Documents
 from app.documents.submission import Submission
 from app.errors import Code, SynclineError
-from app.ledger import audit_store, store
+from app.ledger import audit, store
 from app.ledger.intake import EventIntake, Sender, UnreadEvent
 from app.ledger.model import Event
 from app.ledger.results import event_results
@@ -58,7 +58,7 @@ class Ledger:
     async def audit(self, account: str) -> Audit:
         """Whether the totals of the account are what its events add up to."""
         return await self._database.read(
-            lambda connection: audit_store.audit_account(connection, account)
+            lambda connection: audit.audit_account(connection, account)
         )
 
     async def study_sessions(self, account: str, limit: int) -> list[Any]:
