@@ -298,7 +298,11 @@ def import_command(
         settings = _settings()
         log_to_stderr()
         with serving.database_url(settings, say) as url:
-            complete = asyncio.run(run_import(settings, url, order, out))
+            try:
+                complete = asyncio.run(run_import(settings, url, order, out))
+            except KeyboardInterrupt:
+                say("syncline: stopped; the same command goes on from here.")
+                sys.exit(130)
         sys.exit(0 if complete else SOME_REJECTED)
 
 

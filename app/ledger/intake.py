@@ -74,14 +74,15 @@ class EventIntake:
         payload: Any,
         claimed_ms: int | None,
         otherwise_ms: int,
-        now_ms: int,
+        sender: Sender,
     ) -> Event:
         """A fact of an earlier system, of any age; it lies in the future no more than others.
 
         `payload` is JSON that nobody has looked at. Raises SynclineError.
         """
         decoded, text = self._payload(event_type, encode(payload))
-        at_ms = max(0, min(otherwise_ms if claimed_ms is None else claimed_ms, now_ms))
+        at_ms = otherwise_ms if claimed_ms is None else claimed_ms
+        at_ms = max(0, min(at_ms, sender.now_ms))
         return Event(
             id=id,
             type=event_type,
@@ -89,7 +90,8 @@ class EventIntake:
             text=text,
             digest=digest(event_type.name, text, claimed_ms),
             at_ms=at_ms,
-            claimed_at_ms=claimed_ms if claimed_ms is not None and at_ms != claimed_ms else None,
+            claimed_at_ms=None if at_ms == claimed_ms else claimed_ms,
+            device=sender.device,
             reads=reads_of(event_type, decoded),
         )
 

@@ -16,7 +16,7 @@ from app.documents.decide import decide
 from app.documents.model import Decision, Limits, Mutation, Own, Snapshot
 from app.documents.mutations import Intake
 from app.ledger.event_type import EventType
-from app.ledger.intake import EventIntake
+from app.ledger.intake import EventIntake, Sender
 from app.ledger.model import Event
 from app.ledger.openings import IMPORTED_FACTS, OPENING
 from app.ledger.profile import PROFILE_RULE
@@ -318,7 +318,8 @@ class Books:
 
 
 def event(kind: EventType, number: int, payload: Any) -> Event:
-    return EVENTS.imported(kind, UUID(int=number), payload, None, 1_000 + number, NOW_MS)
+    sender = Sender(None, None, NOW_MS)
+    return EVENTS.imported(kind, UUID(int=number), payload, None, 1_000 + number, sender)
 
 
 Fact = tuple[str, int]

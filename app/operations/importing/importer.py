@@ -157,6 +157,7 @@ class Importer:
             items = by_account.setdefault(one.translated.account, [])
             items += [_Item(one, target, what) for target, what in one.translated.mutations]
             items += [_Item(one, target, what) for target, what in one.translated.events]
+        by_account = {account: items for account, items in by_account.items() if items}
         await asyncio.gather(
             *(self._write_account(account, items, tally) for account, items in by_account.items())
         )

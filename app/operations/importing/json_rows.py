@@ -9,6 +9,7 @@ from msgspec import Raw
 
 from app.operations.importing.rows import Reason, Row
 from app.operations.importing.source import EXCERPT_BYTES, Unreadable
+from merge_rules.canonical import without_lone_surrogates
 
 _decoder = msgspec.json.Decoder(dict[str, Raw])
 
@@ -23,9 +24,10 @@ def json_row(position: str, text: bytes) -> Row | Unreadable:
         text.decode()
     except UnicodeDecodeError as error:
         return unreadable(Reason.INVALID_UTF8, f"{error}.")
+    legible = without_lone_surrogates(text)
     try:
-        columns = _decoder.decode(text)
-        twice = None if _stands_once(text, columns) else _twice(text)
+        columns = _decoder.decode(legible)
+        twice = None if _stands_once(legible, columns) else _twice(legible)
     except RecursionError:
         return unreadable(Reason.MALFORMED_ROW, "It is nested too deep.")
     except (msgspec.DecodeError, ValueError) as error:

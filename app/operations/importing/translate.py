@@ -14,7 +14,7 @@ from app.documents.mutations import Intake
 from app.documents.types import require_key
 from app.errors import Code, SynclineError
 from app.ledger.event_type import EventType
-from app.ledger.intake import EventIntake
+from app.ledger.intake import EventIntake, Sender
 from app.ledger.model import Event
 from app.ledger.openings import IMPORTED_FACTS, OPENING
 from app.ledger.profile import SERVER_OWNED
@@ -259,8 +259,9 @@ class _Work:
     def _add_event(
         self, name: str, kind: EventType, id: UUID, payload: Any, claimed_ms: int | None
     ) -> None:
-        intake = self.translator.events
-        event = intake.imported(kind, id, payload, claimed_ms, self.dated_ms, self.now_ms)
+        one = self.translator
+        sender = Sender(f"import:{one.mapping.source}", None, self.now_ms)
+        event = one.events.imported(kind, id, payload, claimed_ms, self.dated_ms, sender)
         self.done.events.append((name, event))
 
 

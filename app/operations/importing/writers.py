@@ -20,6 +20,8 @@ PATIENCE_S = 300.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 FORESEEN_AT_ONCE = 2
 """Accounts whose events are looked up at one time; more would wait for connections."""
+MOST_FAILURES = 20
+"""So many failures without a success between are no row's fault."""
 PASSING = (Code.DATABASE_UNAVAILABLE, Code.OVERLOADED)
 
 T = TypeVar("T")
@@ -44,6 +46,8 @@ class Write:
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
+        self._failures = 0
+        """How many things failed one after the other."""
 
     async def write(
         self, account: str, mutations: Sequence[Mutation], events: Sequence[Event]
@@ -53,9 +57,25 @@ class Write:
             decisions = await self._documents.push(submission)
             return decisions, submission.recorded
 
-        if not mutations and not events:
-            return [], []
-        return await patiently(push)
+        try:
+            decided = await patiently(push)
+        except SynclineError as error:
+            self._failures += 1
+            if not self._is_of_the_content(error, mutations, events):
+                raise
+            return (
+                [Decision(None, None, problem=error) for _ in mutations],
+                [EventDecision(event, "rejected", error) for event in events],
+            )
+        self._failures = 0
+        return decided
+
+    def _is_of_the_content(
+        self, error: SynclineError, mutations: Sequence[Mutation], events: Sequence[Event]
+    ) -> bool:
+        """Whether one thing failed by itself, and not because nothing can be written at all."""
+        alone = len(mutations) + len(events) == 1
+        return alone and error.code is Code.INTERNAL and self._failures < MOST_FAILURES
 
 
 class Trial:
