@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -30,7 +30,7 @@ from app.ledger.openings import IMPORTED_FACTS
 from app.main import READ_BATCH, check_database, pipeline_settings
 from app.operations.importing import tally
 from app.operations.importing.files import SUFFIXES, FileSource
-from app.operations.importing.importer import Importer
+from app.operations.importing.importer import IN_FLIGHT, Importer
 from app.operations.importing.keeper import DatabaseKeeper, NoKeeper
 from app.operations.importing.mapping import Mapping, MappingError
 from app.operations.importing.rejects import Rejects
@@ -41,6 +41,8 @@ from app.operations.importing.translate import Translator
 from app.operations.importing.writers import Trial, Write
 from app.settings import Settings
 from merge_rules.registry import Registry
+
+QUEUE_LIMIT = 2 * IN_FLIGHT
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +137,15 @@ async def _workshop(
         statement_timeout_ms=settings.statement_timeout_ms,
         on_connect=act_as_service,
     )
-    pipeline = Pipeline(database, registry, clock, pipeline_settings(settings))
+    # How much waits is the importer's own affair.
+    of_pipeline = replace(pipeline_settings(settings), queue_limit=QUEUE_LIMIT)
+    pipeline = Pipeline(database, registry, clock, of_pipeline)
     reader: DocumentReader = Reader(
         database,
         document_store.read_each,
         lanes=settings.read_lanes,
         batch_limit=READ_BATCH,
-        queue_limit=settings.queue_limit,
+        queue_limit=QUEUE_LIMIT,
     )
     intake = Intake(
         settings.max_document_keys, settings.max_operations, settings.max_document_bytes
@@ -150,8 +154,7 @@ async def _workshop(
     writer: Write | Trial = Write(documents)
     if order.dry_run:
         ledger = Ledger(database, documents, events, clock, settings.max_events)
-        limits = pipeline_settings(settings).limits
-        writer = Trial(reader, ledger, registry, limits, clock)
+        writer = Trial(reader, ledger, registry, of_pipeline.limits, clock)
     translator = Translator(order.mapping, intake, events)
     try:
         await check_database(database)

@@ -75,7 +75,7 @@ def test_twice_changes_nothing(old: World) -> None:
     bring_all(old)
     bring_all(old, afresh=True)
     assert old.everything() == before
-    assert old.proves_totals()
+    assert old.adds_up()
 
 
 def forget_ids(world: World) -> None:
@@ -130,7 +130,7 @@ def test_what_was_played_meanwhile_stays_and_what_is_imported_is_added(old: Worl
     }
     assert documents["plain"] == "as it is now"
     assert documents["totals"]["xp"] == 1205
-    assert old.proves_totals()
+    assert old.adds_up()
     before = old.everything()
     bring_all(old)
     assert old.everything() == before

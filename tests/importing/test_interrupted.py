@@ -75,7 +75,7 @@ def test_killed_again_and_again_it_ends_as_if_nothing_had_been(
     assert old.everything() == calm.everything()
     assert rejected(old.folder / "rejects.jsonl") == undisturbed.rejected
     assert len(undisturbed.rejected) == ROWS // 500
-    assert old.proves_totals()
+    assert old.adds_up()
 
 
 def test_a_report_that_is_ahead_of_the_position_is_cut(old: World) -> None:
@@ -146,7 +146,7 @@ def test_two_at_once_from_two_places_come_to_one_import(old: World, cluster_18: 
     assert old.ask(query) == calm.ask(query)
     query = "select account, name, amount from totals order by 1, 2"
     assert old.ask(query) == calm.ask(query)
-    assert old.proves_totals()
+    assert old.adds_up()
 
 
 def test_it_runs_beside_services_that_serve(old: World) -> None:
@@ -174,7 +174,7 @@ def test_it_runs_beside_services_that_serve(old: World) -> None:
     (row,) = old.ask("select sum(amount) from totals where name = 'points'")
     (points,) = old.sql("select sum(total_points) from session_results where thread_id = 'T1'")
     assert row[0] == points[0] + sent
-    assert old.proves_totals()
+    assert old.adds_up()
 
 
 def test_a_dry_run_writes_nothing_and_tells_what_would_be(old: World) -> None:

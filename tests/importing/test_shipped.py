@@ -128,7 +128,7 @@ def test_progress_opens_the_totals_by_greatest(old: World) -> None:
         "events": 2,
     }
     assert old.documents(BEN) == {}
-    assert old.proves_totals()
+    assert old.adds_up()
 
 
 def test_xp_events_keep_their_ids_and_are_not_counted_beside_their_total(old: World) -> None:
@@ -148,7 +148,7 @@ def test_xp_events_keep_their_ids_and_are_not_counted_beside_their_total(old: Wo
     assert ids == {row[0] for row in old.ask("select id from events where type = 'xp'")}
     (row,) = old.ask("select distinct payload::text, occurred_at_ms from events where type = 'xp'")
     assert tuple(row) == ('{"amount":100,"game":"quiz"}', NOW_MS)
-    assert old.proves_totals()
+    assert old.adds_up()
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_profiles_and_sessions_come_to_the_same_in_either_order(
     assert profile["last_session"]["points"] == 130
     assert profile["last_session"]["completed_at"] == NOW_MS
     assert set(old.documents(BEN)) == {"profile", "totals"}
-    assert old.proves_totals()
+    assert old.adds_up()
 
 
 def test_what_has_no_home_is_told(old: World) -> None:

@@ -18,12 +18,15 @@ from app.documents.model import Decision, Mutation
 from app.errors import Code, SynclineError
 from app.ledger.model import Event, EventDecision
 from app.operations.importing.rejects import Rejects
+from app.operations.importing.room import Room
 from app.operations.importing.rows import Row
 from app.operations.importing.source import Chunk, Source, Unreadable
 from app.operations.importing.tally import Progress, Tally
 from app.operations.importing.translate import ROW, Rejection, Translated, Translator
 
 CHUNKS_IN_FLIGHT = 3
+IN_FLIGHT = 2_048
+"""Mutations and events that are submitted and not yet answered."""
 PIECE = 256
 """Mutations of one account that are submitted together."""
 
@@ -90,9 +93,11 @@ class Importer:
     advance: Callable[[Progress], None] = field(default=lambda _: None)
     """Is told how far it has come after each chunk."""
     _used: set[str] = field(init=False)
+    _room: Room = field(init=False)
 
     def __post_init__(self) -> None:
         self._used = self.translator.mapping.used_columns()
+        self._room = Room(IN_FLIGHT)
 
     @property
     def _identity(self) -> str:
@@ -171,7 +176,8 @@ class Importer:
             piece = items[start : start + PIECE]
             mutations = [one.what for one in piece if isinstance(one.what, Mutation)]
             events = [one.what for one in piece if isinstance(one.what, Event)]
-            decided, recorded = await self.writer.write(account, mutations, events)
+            async with self._room.taken(len(piece)):
+                decided, recorded = await self.writer.write(account, mutations, events)
             decisions, event_decisions = iter(decided), iter(recorded)
             for one in piece:
                 if isinstance(one.what, Mutation):

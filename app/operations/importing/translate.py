@@ -1,5 +1,6 @@
 """From a row to what it becomes: pure, and nothing but the mapping decides."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +34,7 @@ from merge_rules.canonical import encode
 
 IDS = UUID("d0a6f3b8-6a5f-5f0e-9c3e-4f1c7b1d2e55")
 """The name space of the ids of imported events whose own id is no UUID."""
+OWN_ID = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 ROW = "row"
 """The target of a rejection that concerns all of a row."""
 
@@ -218,10 +220,9 @@ class _Work:
 
     def _id(self, text: str) -> UUID:
         """The event's own id where it is a UUID, else one that the same text always has."""
-        try:
+        if OWN_ID.fullmatch(text):
             return UUID(text)
-        except ValueError:
-            return uuid5(IDS, f"{self.translator.mapping.source}\0{text}")
+        return uuid5(IDS, f"{self.translator.mapping.source}\0{text}")
 
     def opening(self, name: str, target: OpeningTarget) -> None:
         """What repeats has the same id: an opening is known by what it says."""
