@@ -198,6 +198,14 @@ def table(outcome: Outcome) -> str:
     return "\n".join(line for line in outcome.said.splitlines() if "│" in line)
 
 
+def test_a_terminal_shows_how_far_it_is(old: World) -> None:
+    """Hours without a word look like a program that hangs."""
+    said = old.bring_in("session_results", terminal=True).said
+    assert "100%" in said
+    assert f"{ROWS:,} rows, {ROWS // 500} rejected" in said
+    assert "%" not in old.bring_in("session_results").said
+
+
 def test_memory_does_not_grow_with_the_rows(
     world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -43,7 +43,7 @@ EVENTS = EventIntake(shipped_event_types(), 16 * 1024, 366)
 parts = st.text("ab:.", min_size=1, max_size=4)
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(parts, parts, parts, parts, st.sampled_from([":", "::", "a", ".:"]))
 def test_two_rows_never_share_a_key_by_accident(a: str, b: str, c: str, d: str, sep: str) -> None:
     """`a:b` + `c` must not become the document of `a` + `b:c`: two lessons would be one."""
@@ -71,7 +71,7 @@ def read(value: Any, reading: Any) -> Any:
     return both[0]
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29)),
     st.integers(-14 * 60, 14 * 60),
@@ -132,7 +132,7 @@ def test_one_reading_each(value: Any, reading: Any, expected: Any) -> None:
     assert (type(found), found) == (type(expected), expected)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     st.dictionaries(st.sampled_from(["id", "data", "at", "n"]), json_values()),
     st.sampled_from(
@@ -281,6 +281,17 @@ def test_a_deleted_document_stays_deleted() -> None:
     assert gone.deleted
     again = decided(imported({"score": 2}, 7), rule, gone)
     assert (again.outcome, again.change) == ("superseded", "none")
+
+
+def test_a_document_that_was_made_afresh_is_not_filled_again() -> None:
+    """After a delete somebody began anew, and what was before that is gone on purpose."""
+    rule = RULES["game_stats"]
+    current = decided(imported({"score": 90}, 5), rule, None).document
+    gone = decided(Mutation("delete", "k", b"", (9, 0, "")), rule, current).document
+    afresh = written(rule, gone, {"score": 1}, "phone", 2_000)
+    assert afresh.stored.value == b'{"score":1}'
+    again = decided(imported({"score": 95}, 7), rule, afresh)
+    assert (again.outcome, again.document) == ("superseded", afresh)
 
 
 def test_a_counter_of_the_same_system_is_set_by_the_later_row() -> None:

@@ -56,6 +56,7 @@ class World:
         *places: str,
         clock: Clock = system_clock,
         settings: dict[str, Any] | None = None,
+        terminal: bool = False,
         **options: Any,
     ) -> "Outcome":
         """An import in this process, from the old database if no place is named."""
@@ -70,7 +71,7 @@ class World:
         }
         order = Order(mapping=loaded, places=places or (self.old,), **given)
         made = Settings(database_url=self.new, jwt_secret=SECRET, **(settings or {}))
-        console = Console(file=out, width=200)
+        console = Console(file=out, width=200, force_terminal=terminal, color_system=None)
         complete = asyncio.run(run_import(made, self.new, order, console, clock))
         return Outcome(complete, out.getvalue(), rejected(order.rejects))
 
