@@ -222,6 +222,23 @@ def test_hostile_rows_are_told_and_the_others_are_imported(world: World) -> None
     assert world.documents(str(2**70)) == {"plain": 1}
 
 
+def test_one_bad_member_takes_no_other_with_it(world: World) -> None:
+    """One row of the first version holds all of a user's data; its report holds it once."""
+    data = {"": 1, "no spaces": 2, "totals": 3, "game_stats": [4], "plain": 5, "big": 2**53 - 1}
+    path = world.file("rows.jsonl", msgspec.json.encode({"user_id": "u1", "data": data}))
+    done = world.bring_in("user_sync_data", path)
+    assert world.documents("u1") == {"plain": 5, "big": 2**53 - 1}
+    assert sorted(done.codes) == ["column-empty", "invalid-key", "server-owned", "wrong-type"]
+    assert len(done.rejected) == 1
+
+
+def test_columns_of_rows_that_have_each_their_own_are_not_all_remembered(world: World) -> None:
+    """Whatever a file holds, what is kept of it is bounded."""
+    rows = (msgspec.json.encode({"user_id": "u1", f"c{n}": 1}) for n in range(1_500))
+    done = world.bring_in("user_sync_data", world.file("rows.jsonl", b"\n".join(rows)))
+    assert "Left out: (others), in 1,000 rows" in done.said
+
+
 def test_csv_rows_become_documents(world: World) -> None:
     """CSV has texts only: the mapping says how they are read."""
     path = world.file(

@@ -136,7 +136,7 @@ class Outcome:
 
     @property
     def codes(self) -> list[str]:
-        return [one["code"] for one in self.rejected]
+        return [part["code"] for one in self.rejected for part in one["rejected"]]
 
 
 def rejected(path: Path) -> list[dict[str, Any]]:

@@ -106,8 +106,8 @@ class Importer:
 
     async def start(self, *, afresh: bool = False) -> Progress:
         """From where it goes on: where an earlier run of the same was stopped, else the start."""
-        known = None if afresh else await self.keeper.read()
-        if known is None or known.finished or known.identity != self._identity:
+        known = await self.keeper.read()
+        if afresh or known is None or known.finished or known.identity != self._identity:
             self.rejects.go_on(0)
             return Progress(self._identity)
         if not self.rejects.go_on(known.rejects_bytes):

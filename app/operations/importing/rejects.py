@@ -18,9 +18,7 @@ class RejectedRow(msgspec.Struct):
 
     source: str
     position: str
-    target: str
-    code: str
-    detail: str
+    rejected: Sequence[Rejection]
     row: dict[str, Raw | str] | str
     """The columns that the mapping reads; of what is no row, the beginning of its text."""
 
@@ -53,9 +51,8 @@ class Rejects:
             text = {name: cell for name, cell in row.columns.items() if name in self._columns}
         else:
             text = row.excerpt.decode(errors="replace")
-        for one in rejections:
-            line = RejectedRow(self._source, row.position, one.target, one.code, one.detail, text)
-            self._write(msgspec.json.encode(line) + b"\n")
+        line = RejectedRow(self._source, row.position, rejections, text)
+        self._write(msgspec.json.encode(line) + b"\n")
 
     def _write(self, line: bytes) -> None:
         if self._file is None:

@@ -4,6 +4,9 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+MOST_COLUMNS = 500
+"""Columns that are counted by name."""
+OTHERS = "(others)"
 Counts = dict[str, dict[str, int]]
 
 
@@ -25,7 +28,7 @@ class Tally(msgspec.Struct):
         _add_all(self.outcomes, other.outcomes)
         _add_all(self.rejected, other.rejected)
         for column, count in other.left_out.items():
-            self.left_out[column] = self.left_out.get(column, 0) + count
+            self._leave_out(column, count)
 
     def count(self, target: str, outcome: str) -> None:
         _add(self.outcomes, target, outcome, 1)
@@ -35,7 +38,13 @@ class Tally(msgspec.Struct):
 
     def leave_out(self, columns: Iterable[str]) -> None:
         for column in columns:
-            self.left_out[column] = self.left_out.get(column, 0) + 1
+            self._leave_out(column, 1)
+
+    def _leave_out(self, column: str, count: int) -> None:
+        """Rows of JSON may each have columns of their own, of which no one keeps a list."""
+        if column not in self.left_out and len(self.left_out) >= MOST_COLUMNS:
+            column = OTHERS
+        self.left_out[column] = self.left_out.get(column, 0) + count
 
     @property
     def rejections(self) -> int:

@@ -41,7 +41,7 @@ ROW = "row"
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """What became nothing, and why: a code of `Reason` or of `app/errors.py`."""
+    """What of a row became nothing, and why: a code of `Reason` or of `app/errors.py`."""
 
     target: str
     code: str
@@ -154,13 +154,16 @@ class _Work:
     # --- documents ----------------------------------------------------------------------------
 
     def documents(self, name: str, target: DocumentTarget) -> None:
-        for key, value in self._keys_and_values(target):
-            try:
-                mutation = self._mutation(key, value)
-            except SynclineError as error:
-                self._reject(name, error.code, f"{key}: {error.detail}")
-            else:
-                self.done.mutations.append((name, mutation))
+        for row, value in self._documents(target):
+            self.attempt(name, self._add_document, (row, target.key, value))
+
+    def _add_document(self, name: str, document: tuple[Row, str, Any]) -> None:
+        row, template, value = document
+        key = row.fill(template)
+        try:
+            self.done.mutations.append((name, self._mutation(key, value)))
+        except SynclineError as error:
+            self._reject(name, error.code, f"{key}: {error.detail}")
 
     def _mutation(self, key: str, value: Any) -> Mutation:
         if key in SERVER_OWNED:
@@ -172,15 +175,16 @@ class _Work:
             require_key(key), value, one.mapping.source, account, self.dated_ms
         )
 
-    def _keys_and_values(self, target: DocumentTarget) -> Iterator[tuple[str, Any]]:
+    def _documents(self, target: DocumentTarget) -> Iterator[tuple[Row, Any]]:
+        """The values of documents, each with the row from which its key is made."""
         if target.each is not None:
-            yield from self._members(target.key, expression(target.each))
+            yield from self._members(expression(target.each))
             return
         value = self._fields(target.fields) if target.fields else self._whole(target.value)
         if value is not UNSET:
-            yield self.row.fill(target.key), value
+            yield self.row, value
 
-    def _members(self, key: str, each: Expression) -> Iterator[tuple[str, Any]]:
+    def _members(self, each: Expression) -> Iterator[tuple[Row, Any]]:
         members = self.row.read(each)
         if members is UNSET:
             return
@@ -188,8 +192,7 @@ class _Work:
             raise Rejected(Reason.UNREADABLE, f"{_named(each)}: it takes an object.")
         for member, value in members.items():
             if value is not None:
-                columns = {**self.row.columns, MEMBER: member}
-                yield Row(self.row.position, columns).fill(key), value
+                yield Row(self.row.position, {**self.row.columns, MEMBER: member}), value
 
     def _whole(self, value: Source | None) -> Any:
         assert value is not None
