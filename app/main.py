@@ -12,7 +12,7 @@ from litestar.di import Provide
 from app import openapi, problems
 from app.auth.keys import HttpFetch
 from app.auth.middleware import Authentication
-from app.auth.secret import hs256_secret
+from app.auth.secret import admin_token, hs256_secret
 from app.auth.tokens import Verifier
 from app.clock import Clock, system_clock
 from app.database import migrate
@@ -127,7 +127,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
             *sync_routes.ROUTES,
             *operation_routes.ROUTES,
         ],
-        middleware=[Methods(), Authentication(verifier)],
+        middleware=[Methods(), Authentication(verifier, admin_token(settings).text)],
         dependencies={
             "documents": _provide(documents),
             "exchange": _provide(exchange),

@@ -1,6 +1,7 @@
 """What an operator can set: environment variables, read once, checked at start, then frozen."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,8 @@ import msgspec
 from msgspec import Meta
 
 PREFIX = "SYNCLINE_"
+_BEARER = re.compile(r"[!-~]{32,}")
+"""What a header can carry as it is."""
 
 
 class SettingsError(Exception):
@@ -29,7 +32,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     database_url: Annotated[
         str | None, _text("PostgreSQL 15 to 18; none: an embedded one in the data directory")
     ] = None
-    data_dir: Annotated[str, _text("Embedded database and development secret")] = "./.syncline"
+    data_dir: Annotated[str, _text("Embedded database and generated secrets")] = "./.syncline"
     host: Annotated[str, _text("Address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(description="Port to listen on; 0: any free one", ge=0, le=65535)] = (
         8080
@@ -119,8 +122,10 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         raise SettingsError(f"{name}: {message[0].lower()}{message[1:]}.") from error
     if settings.jwt_secret is not None and len(settings.jwt_secret.encode()) < 32:
         raise SettingsError("SYNCLINE_JWT_SECRET: a secret needs 32 bytes or more.")
-    if settings.admin_token is not None and len(settings.admin_token.encode()) < 32:
-        raise SettingsError("SYNCLINE_ADMIN_TOKEN: a token needs 32 bytes or more.")
+    if settings.admin_token is not None and not _BEARER.fullmatch(settings.admin_token):
+        raise SettingsError(
+            "SYNCLINE_ADMIN_TOKEN: a token needs 32 bytes or more, of ASCII without spaces."
+        )
     return settings
 
 
