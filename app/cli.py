@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app import demo as demo_module
-from app import serving
+from app import operator, serving
 from app.auth.secret import hs256_secret
 from app.auth.tokens import mint
 from app.clock import system_clock
@@ -323,6 +323,33 @@ def _checked(rule: Rule, option: str, text: str) -> object:
 
 def _json(entry: dict[str, object], name: str) -> str:
     return msgspec.json.encode(entry[name]).decode() if name in entry else "-"
+
+
+@main.group()
+def levels() -> None:
+    """The catalogue of levels, from which the XP of an attempt comes."""
+
+
+@levels.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--version", type=click.IntRange(0), help="Publish only if this is still the newest version."
+)
+def publish(file: Path, version: int | None) -> None:
+    """Publish the levels of a JSON FILE as the whole catalogue."""
+    with expected_failures():
+        settings, catalogue = _settings(), operator.read_catalogue(file, version)
+        with serving.database_url(settings, say) as url:
+            asyncio.run(operator.publish_levels(settings, url, catalogue, out))
+
+
+@levels.command("list")
+def list_levels() -> None:
+    """List the levels and what finishing each is worth."""
+    with expected_failures():
+        settings = _settings()
+        with serving.database_url(settings, say) as url:
+            asyncio.run(operator.list_levels(settings, url, out))
 
 
 def _settings() -> Settings:

@@ -37,6 +37,8 @@ from app.methods import Methods
 from app.operations import routes as operation_routes
 from app.operations.reference import page
 from app.operations.routes import Operations
+from app.progress import routes as progress_routes
+from app.progress.levels import Levels
 from app.settings import Settings, load_settings
 from app.sync import routes as sync_routes
 from app.sync import store as sync_store
@@ -125,12 +127,14 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         route_handlers=[
             *document_routes.ROUTES,
             *sync_routes.ROUTES,
+            *progress_routes.ROUTES,
             *operation_routes.ROUTES,
         ],
         middleware=[Methods(), Authentication(verifier, admin_token(settings).text)],
         dependencies={
             "documents": _provide(documents),
             "exchange": _provide(exchange),
+            "levels": _provide(Levels(database, clock, settings.max_levels)),
             "operations": _provide(operations),
         },
         exception_handlers={Exception: answer_error},

@@ -85,6 +85,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     event_days: Annotated[
         int, _limit("Days that an event may lie in the past; an older one is dated so")
     ] = 366
+    max_levels: Annotated[int, _limit("Levels in the catalogue")] = 10_000
     max_operations: Annotated[int, _limit("Operations in one PATCH")] = 500
     max_changes: Annotated[int, _limit("Changes in one answer of a sync")] = 500
     max_answer_bytes: Annotated[int, _limit("Size of the documents in one answer of a sync")] = (

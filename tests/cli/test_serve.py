@@ -81,6 +81,7 @@ def test_a_new_admin_token_is_shown_once(
     assert httpx.get(f"{first.url}/readyz").status_code == 200
     assert first.stopped(signal.SIGTERM) == 0
     again = serve(**variables).greeted()
+    assert httpx.get(f"{again.url}/readyz").status_code == 200
     assert path.read_text() not in again.said()
 
 
