@@ -38,6 +38,7 @@ from app.operations import routes as operation_routes
 from app.operations.reference import page
 from app.operations.routes import Operations
 from app.progress import routes as progress_routes
+from app.progress.dashboard import Dashboards
 from app.progress.levels import Levels
 from app.settings import Settings, load_settings
 from app.sync import routes as sync_routes
@@ -134,6 +135,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         dependencies={
             "documents": _provide(documents),
             "exchange": _provide(exchange),
+            "dashboards": _provide(Dashboards(database, clock)),
             "levels": _provide(Levels(database, clock, settings.max_levels)),
             "operations": _provide(operations),
         },

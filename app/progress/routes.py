@@ -1,4 +1,4 @@
-"""Levels over HTTP: decode, call, answer."""
+"""Levels and the dashboard over HTTP: decode, call, answer."""
 
 from typing import Any
 
@@ -10,8 +10,9 @@ from app.answer import JSON
 from app.auth.types import Operator, Principal
 from app.errors import Code
 from app.openapi import Description, Header
+from app.progress.dashboard import Dashboards
 from app.progress.levels import Levels
-from app.progress.types import Catalogue, Published, PublishLevels
+from app.progress.types import Catalogue, Dashboard, DashboardQuery, Published, PublishLevels
 from app.requests import (
     creates_only,
     decode_body,
@@ -125,4 +126,22 @@ def tag_of(version: int, published_at: int | None) -> str:
     return f"{version}-{published_at or 0}"
 
 
-ROUTES = [read_levels, read_levels_as_operator, publish_levels]
+@route(
+    "/v1/dashboard",
+    http_method=["GET", "HEAD"],
+    opt=Description(
+        "Profile, progress by thread, and the last study sessions",
+        query=DashboardQuery,
+        answers={200: Dashboard},
+        problems=(Code.INVALID_REQUEST, Code.DATABASE_UNAVAILABLE),
+    ).opt(),
+)
+async def read_dashboard(
+    request: Request[Principal, Any, Any], dashboards: NamedDependency[Dashboards]
+) -> Response[bytes]:
+    query = decode_query(request.query_params, DashboardQuery)
+    dashboard = await dashboards.read(request.user.account, query.today)
+    return Response(_encode(dashboard), status_code=200, media_type=JSON)
+
+
+ROUTES = [read_dashboard, read_levels, read_levels_as_operator, publish_levels]

@@ -1,6 +1,7 @@
-"""The SQL of the catalogue of levels."""
+"""The SQL of the catalogue of levels, and of the dashboard."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from app.progress.types import Catalogue, LevelEntry
@@ -23,6 +24,51 @@ from unnest($2::text[], $3::int[], $4::int[], $5::text[])
 """
 FORGET_LEVELS = "delete from levels where version <= $1"
 FORGET_CATALOGUES = "delete from catalogues where version <= $1"
+READ_ACCOUNT = """
+select
+    (select value::text from documents where account = $1 and key = 'profile') as profile,
+    (select value::text from documents where account = $1 and key = 'player') as player,
+    (
+        select json_object_agg(thread, completed)::text from (
+            select split_part(key, ':', 2) as thread, count(*) as completed
+            from documents
+            where account = $1 and key ~ '^lesson:[^:]+:.'
+                  and (value -> 'is_completed')::text = 'true'
+            group by 1
+        ) threads
+    ) as threads,
+    (
+        select json_agg(json_build_object(
+            'id', id, 'completed_at', occurred_at_ms,
+            'thread', payload -> 'thread', 'stitch', payload -> 'stitch',
+            'points', payload -> 'points', 'blink_speed', payload -> 'blink_speed',
+            'total_questions', payload -> 'total_questions',
+            'correct_answers', payload -> 'correct_answers'
+        ) order by occurred_at_ms desc, id desc)::text
+        from (
+            select id, occurred_at_ms, payload from events
+            where account = $1 and type = 'session'
+            order by occurred_at_ms desc, id desc limit $2
+        ) last
+    ) as sessions
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountMoment:
+    """What a dashboard is made of, as JSON; all of one moment. None: there is nothing of it."""
+
+    profile: str | None
+    player: str | None
+    threads: str | None
+    """Completed stitches by thread."""
+    sessions: str | None
+    """The last study sessions, newest first, without their results."""
+
+
+async def read_account(connection: Any, account: str, sessions: int) -> AccountMoment:
+    """One statement, so that it is of one moment and costs one round trip."""
+    return AccountMoment(*await connection.fetchrow(READ_ACCOUNT, account, sessions))
 
 
 async def read_newest(connection: Any) -> tuple[int, int | None]:

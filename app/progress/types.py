@@ -1,6 +1,7 @@
-"""Levels on the wire: what finishing each of them is worth."""
+"""Levels and the dashboard on the wire."""
 
 from typing import Annotated, Literal
+from uuid import UUID
 
 import msgspec
 from msgspec import Meta
@@ -13,6 +14,67 @@ MOST_XP = 1_000_000
 CatalogueVersion = Annotated[
     int, Meta(ge=0, le=2**31 - 1, description="Version of the catalogue; 0: none was published")
 ]
+
+
+Trend = Literal["improving", "steady", "declining"]
+
+
+class DashboardQuery(msgspec.Struct, forbid_unknown_fields=True):
+    today: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}\Z",
+                description="The day by the user's own calendar, YYYY-MM-DD; without it, by UTC",
+            ),
+        ]
+        | None
+    ) = None
+
+
+class DashboardProfile(msgspec.Struct, frozen=True):
+    """What all study sessions come to. `blink_speed`: seconds an answer, less is better.
+
+    `streak_days`: up to today or yesterday; 0 once a day was missed. `last_session_date`: when
+    the last study session ended.
+    """
+
+    display_name: str
+    total_points: int
+    blink_speed: float
+    blink_speed_trend: Trend
+    evolution_level: float
+    total_sessions: int
+    streak_days: int
+    last_session_date: Milliseconds | None
+    is_subscribed: bool
+
+
+class DashboardProgress(msgspec.Struct, frozen=True):
+    """How many stitches are completed, in all and of each thread that has some."""
+
+    total_stitches_completed: int
+    thread_progress: dict[str, int]
+
+
+class RecentSession(msgspec.Struct, frozen=True):
+    """A study session; `accuracy` in per cent, `blink_speed` null where none was measured."""
+
+    id: UUID
+    thread: str | None
+    stitch: str | None
+    total_points: int
+    accuracy: float
+    blink_speed: float | None
+    completed_at: Milliseconds
+
+
+class Dashboard(msgspec.Struct, frozen=True):
+    """Everything of one moment; the last five study sessions, newest first."""
+
+    profile: DashboardProfile
+    progress: DashboardProgress
+    recent_sessions: list[RecentSession]
 
 
 class LevelEntry(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
