@@ -32,6 +32,10 @@ from app.documents.rules import load_registry, remember_rules
 from app.errors import SynclineError
 from app.failures import failure
 from app.hot_routes import HotRoutes
+from app.ledger import routes as ledger_routes
+from app.ledger.intake import EventIntake
+from app.ledger.ledger import Ledger
+from app.ledger.loading import load_event_types
 from app.logs import log_to_stderr
 from app.methods import Methods
 from app.operations import routes as operation_routes
@@ -91,7 +95,11 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
     )
     documents = Documents(database, pipeline, reader, registry, intake, clock, settings.history)
     limits = SyncLimits(settings.max_mutations, settings.max_changes, settings.max_answer_bytes)
-    exchange = Exchange(database, documents, puller, era, limits)
+    event_intake = EventIntake(
+        load_event_types(settings), settings.max_event_bytes, settings.event_days
+    )
+    ledger = Ledger(database, documents, event_intake, clock, settings.max_events)
+    exchange = Exchange(database, documents, ledger, puller, era, limits)
     operations = Operations(database, clock, version("syncline"), clock())
     fetch_keys = HttpFetch()
     verifier = Verifier(settings, hs256_secret(settings), clock, fetch_keys)
@@ -128,6 +136,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         route_handlers=[
             *document_routes.ROUTES,
             *sync_routes.ROUTES,
+            *ledger_routes.ROUTES,
             *progress_routes.ROUTES,
             *operation_routes.ROUTES,
         ],
@@ -135,6 +144,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         dependencies={
             "documents": _provide(documents),
             "exchange": _provide(exchange),
+            "ledger": _provide(ledger),
             "dashboards": _provide(Dashboards(database, clock)),
             "levels": _provide(Levels(database, clock, settings.max_levels)),
             "operations": _provide(operations),

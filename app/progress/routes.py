@@ -14,6 +14,7 @@ from app.progress.dashboard import Dashboards
 from app.progress.levels import Levels
 from app.progress.types import Catalogue, Dashboard, DashboardQuery, Published, PublishLevels
 from app.requests import (
+    NoQuery,
     creates_only,
     decode_body,
     decode_query,
@@ -29,10 +30,6 @@ IF_MATCH = Header("If-Match", "Publish only if the catalogue is this one, by its
 IF_NONE_MATCH = Header("If-None-Match", "ETags of catalogues already held")
 NONE_YET = Header("If-None-Match", "`*`: publish only if there is no catalogue yet")
 ETAG = Header("ETag", "Of the catalogue; another one after a restore, too")
-
-
-class NoQuery(msgspec.Struct, forbid_unknown_fields=True):
-    pass
 
 
 @route(

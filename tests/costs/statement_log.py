@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from app.database import era
+from app.database import era, roles
 from tests.sync.database import administer, fetch
 
 ENTRY = re.compile(r"\] LOG:  (?:statement|execute [^:]*): (.*)")
@@ -17,7 +17,10 @@ def first_line(sql: str) -> str:
     return sql.strip().partition("\n")[0].strip()
 
 
-SET_UP = {first_line(sql) for sql in (era.PRESENT, era.DATABASE, era.CLUSTER, era.NEWEST)}
+SET_UP = {
+    first_line(sql)
+    for sql in (era.PRESENT, era.DATABASE, era.CLUSTER, era.NEWEST, roles.IS_GRANTED, roles.BECOME)
+}
 """What each new connection asks once: not the cost of a request."""
 DRIVER = ("SELECT", "WITH RECURSIVE")
 """How the questions begin that asyncpg itself asks about types, also once a connection; ours are
