@@ -10,6 +10,7 @@ import msgspec
 from app.clock import Clock
 from app.database.engine import Database
 from app.errors import Code, SynclineError
+from app.ledger.shipped import accuracy
 from app.progress import store
 from app.progress.store import AccountMoment
 from app.progress.types import (
@@ -142,7 +143,7 @@ def _session(row: Mapping[str, Any]) -> RecentSession:
         thread=_field(row, "thread", str, None),
         stitch=_field(row, "stitch", str, None),
         total_points=_field(row, "points", int, 0),
-        accuracy=correct / questions * 100 if questions else 0.0,
+        accuracy=accuracy(correct, questions),
         blink_speed=_field(row, "blink_speed", float, None),
         completed_at=row["completed_at"],
     )
