@@ -39,6 +39,7 @@ from app.ledger.loading import load_event_types
 from app.logs import log_to_stderr
 from app.methods import Methods
 from app.operations import routes as operation_routes
+from app.operations.recorder import Recorder
 from app.operations.reference import page
 from app.operations.routes import Operations
 from app.progress import routes as progress_routes
@@ -93,13 +94,23 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         batch_limit=PULL_BATCH,
         queue_limit=settings.queue_limit,
     )
-    documents = Documents(database, pipeline, reader, registry, intake, clock, settings.history)
+    recorder = Recorder(database, clock, settings.rejection_days)
+    documents = Documents(
+        database,
+        pipeline,
+        reader,
+        registry,
+        intake,
+        clock,
+        settings.history,
+        recorder.rejections.note,
+    )
     limits = SyncLimits(settings.max_mutations, settings.max_changes, settings.max_answer_bytes)
     event_intake = EventIntake(
         load_event_types(settings), settings.max_event_bytes, settings.event_days
     )
     ledger = Ledger(database, documents, event_intake, clock, settings.max_events)
-    exchange = Exchange(database, documents, ledger, puller, era, limits)
+    exchange = Exchange(database, documents, ledger, puller, era, limits, recorder.devices.note)
     operations = Operations(database, clock, version("syncline"), clock())
     fetch_keys = HttpFetch()
     verifier = Verifier(settings, hs256_secret(settings), clock, fetch_keys)
@@ -111,6 +122,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         pipeline.start()
         reader.start()
         puller.start()
+        recorder.start()
         housework = asyncio.create_task(
             housekeeping.run(
                 database,
@@ -128,6 +140,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
             await pipeline.stop()
             await reader.stop()
             await puller.stop()
+            await recorder.stop()
             await verifier.aclose()
             await fetch_keys.aclose()
             await database.close()

@@ -94,6 +94,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     history: Annotated[int, _limit("Revisions kept of each document")] = 32
     mutation_days: Annotated[int, _limit("Days for which the id of a mutation is remembered")] = 90
 
+    rejection_days: Annotated[
+        int, _limit("Days for which it is kept that something was refused")
+    ] = 30
     fold_days: Annotated[
         int, _limit("Days after which edits and devices that were away are folded together")
     ] = 180
