@@ -325,6 +325,17 @@ def _json(entry: dict[str, object], name: str) -> str:
     return msgspec.json.encode(entry[name]).decode() if name in entry else "-"
 
 
+@main.command()
+@click.option("--account", help="The devices of one account instead.")
+@click.option("--json", "as_json", is_flag=True, help="As the admin routes answer.")
+def stats(account: str | None, as_json: bool) -> None:
+    """Show what is stored, what merges, what is refused, and which devices lag."""
+    with expected_failures():
+        settings = _settings()
+        with serving.database_url(settings, say) as url:
+            asyncio.run(operator.show_stats(settings, url, account, as_json, out))
+
+
 @main.group()
 def levels() -> None:
     """The catalogue of levels, from which the XP of an attempt comes."""

@@ -38,10 +38,12 @@ from app.ledger.ledger import Ledger
 from app.ledger.loading import load_event_types
 from app.logs import log_to_stderr
 from app.methods import Methods
+from app.operations import admin_routes
 from app.operations import routes as operation_routes
 from app.operations.recorder import Recorder
 from app.operations.reference import page
 from app.operations.routes import Operations
+from app.operations.stats import Statistics
 from app.progress import routes as progress_routes
 from app.progress.dashboard import Dashboards
 from app.progress.levels import Levels
@@ -152,6 +154,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
             *ledger_routes.ROUTES,
             *progress_routes.ROUTES,
             *operation_routes.ROUTES,
+            *admin_routes.ROUTES,
         ],
         middleware=[Methods(), Authentication(verifier, admin_token(settings).text)],
         dependencies={
@@ -161,6 +164,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
             "dashboards": _provide(Dashboards(database, clock)),
             "levels": _provide(Levels(database, clock, settings.max_levels)),
             "operations": _provide(operations),
+            "statistics": _provide(Statistics(database, clock, settings.history)),
         },
         exception_handlers={Exception: answer_error},
         lifespan=[lifespan],
