@@ -18,6 +18,7 @@ from tests.documents.api import put
 from tests.documents.contract import StartService
 from tests.progress.conftest import operator_of
 from tests.sync.database import fetch
+from tests.sync.processes import two_processes
 from tests.sync.wire import open_cursor, post, refused, sync
 from tests.sync.wire import put as put_mutation
 
@@ -236,3 +237,21 @@ def test_accounts_with_odd_names_are_found(
         for odd in ("%00", "x" * 129):
             answer = operator.get(f"/v1/admin/accounts/{odd}/devices")
             refused(answer, 400, "invalid-request")
+
+
+def test_two_processes_agree_on_the_last_word(cluster_18: Cluster) -> None:
+    """A balancer sends a device here and there; each process holds a note for up to a minute, and
+    the one that stops last may hold the older one."""
+    url = cluster_18.clone()
+    with two_processes(url) as (first, second):
+        with first.client("ana") as a, second.client("ana") as b:
+            for client, pending in ((a, 1), (b, 2)):
+                sync(client, device="d1", pending=pending)
+            until(url, "d1", 0, 2)
+            # Small changes: both notes wait now, and are written only when the processes stop.
+            sync(b, device="d1", pending=3)
+            sync(a, device="d1", pending=4)
+        first.end()
+        assert until(url, "d1", 0, 4)
+        second.end()
+    assert [row["pending"] for row in fetch(url, ROWS)] == [4]
