@@ -14,8 +14,8 @@ from app.documents.submission import Submission
 from app.documents.workspace import Workspace
 from app.ledger import store as ledger_store
 from app.ledger.model import Event
-from app.ledger.profile import PLAYER
-from app.ledger.work import LedgerWork, is_listed, needed_documents, reading
+from app.ledger.profile import EVENT_DOCUMENTS, PLAYER
+from app.ledger.work import LedgerWork, is_listed, reading
 from merge_rules.registry import Registry
 
 
@@ -55,11 +55,11 @@ class Gathering:
                 await store.read_devices(connection, accounts, set(devices)) if devices else {}
             ),
         )
-        wanted = {(account, one.key) for account, one in asked}
-        for account in {account for account, _ in events}:
-            wanted.update(needed_documents(account))
+        written = {(account, one.key) for account, one in asked}
+        read = {(account, key) for account, _ in events for key in EVENT_DOCUMENTS}
+        wanted = written | read
         workspace.kept = self._kept(heads, wanted)
-        await self._read_documents(connection, accounts, workspace, wanted)
+        await self._read_documents(connection, accounts, workspace, wanted, written)
         await self._read_histories(connection, accounts, workspace, asked)
         workspace.ledger = await self._read_ledger(connection, workspace, events)
         return workspace
@@ -94,15 +94,29 @@ class Gathering:
         accounts: Sequence[str],
         workspace: Workspace,
         wanted: set[store.DocumentId],
+        written: set[store.DocumentId],
     ) -> None:
         workspace.documents = {id: kept.document for id, kept in workspace.kept.items()}
-        unknown = wanted - workspace.documents.keys()
+        unknown = wanted - workspace.documents.keys() - self._absent(workspace.heads, wanted)
         if unknown:
             found = await store.read_documents(connection, accounts, unknown)
             workspace.documents |= found
-            new = {account for account, key in unknown - found.keys()}
-            if new:
-                workspace.counts = await store.count_documents(connection, sorted(new))
+        missing = wanted - workspace.documents.keys()
+        workspace.absent = {id for id in missing if id[1] in EVENT_DOCUMENTS}
+        new = {account for account, key in missing if (account, key) in written}
+        if new:
+            workspace.counts = await store.count_documents(connection, sorted(new))
+
+    def _absent(
+        self, heads: dict[str, Head], wanted: Iterable[store.DocumentId]
+    ) -> set[store.DocumentId]:
+        """What is known not to be there, with these very heads."""
+        absent = set()
+        for name, key in wanted:
+            account = self._cache.account(name)
+            if account is not None and account.head == heads[name] and key in account.absent:
+                absent.add((name, key))
+        return absent
 
     async def _read_histories(
         self,

@@ -283,7 +283,8 @@ class Pipeline:
         """Keeps what the next write on these accounts would read."""
         for account, documents in workspace.to_keep().items():
             if account in heads:
-                self._cache.keep(account, workspace.heads[account], heads[account], documents)
+                before, absent = workspace.heads[account], workspace.still_absent(account)
+                self._cache.keep(account, before, heads[account], documents, absent)
             else:
                 self._cache.forget(account)
         for account, device in workspace.new_devices:

@@ -49,6 +49,8 @@ class Workspace:
     seen: dict[tuple[str, UUID], Accepted]
     devices: dict[tuple[str, str], DeviceRecord]
     documents: dict[tuple[str, str], Snapshot] = field(default_factory=dict)
+    absent: set[tuple[str, str]] = field(default_factory=set)
+    """Documents that events ask for, and that were not there."""
     bases: dict[tuple[str, str, int], Snapshot] = field(default_factory=dict)
     owns: dict[tuple[str, str, str], list[Own]] = field(default_factory=dict)
     """What each device last proposed for a document, in the order of versions."""
@@ -267,6 +269,12 @@ class Workspace:
             seqs,
             [(*one, seqs[one[0]]) for one in ledger.standings() if one[0] in seqs],
             [(name, ledger.listed[name], seqs[name]) for name in ledger.relisted if name in seqs],
+        )
+
+    def still_absent(self, account: str) -> frozenset[str]:
+        """Keys of the documents that events asked for and that are not there by now."""
+        return frozenset(
+            key for name, key in self.absent - self.documents.keys() if name == account
         )
 
     def to_keep(self) -> dict[str, dict[str, Kept]]:

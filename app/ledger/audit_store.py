@@ -1,9 +1,7 @@
-"""Whether what is stored adds up: the SQL that proves it, for one account or all."""
+"""The SQL that proves the ledger: totals against events, standings and documents against totals."""
 
 from collections.abc import Sequence
 from typing import Any
-
-from app.ledger.types import Audit, TotalAudit
 
 TOTALS = """
 with added as (
@@ -20,6 +18,18 @@ select coalesce(c.account, a.account), coalesce(c.name, a.name), coalesce(c.amou
 from counted c full join added a on a.account = c.account and a.name = c.name
 order by 1, coalesce(c.name, a.name) collate "C"
 """
+STANDINGS = """
+select s.account collate "default", s.board, s.score, t.amount
+from standings s left join totals t on t.account = s.account collate "default" and t.name = s.board
+where s.account = any($1) and s.score is distinct from t.amount
+"""
+SHOWN = """
+select d.account, x.key, x.value, t.amount::text
+from documents d cross join lateral json_each_text(d.value) x
+left join totals t on t.account = d.account and t.name = x.key
+where d.account = any($1) and d.key = 'totals'
+  and x.value is distinct from coalesce(t.amount, 0)::text
+"""
 
 
 async def read_totals(connection: Any, accounts: Sequence[str]) -> list[tuple[str, str, int, int]]:
@@ -31,8 +41,13 @@ async def read_totals(connection: Any, accounts: Sequence[str]) -> list[tuple[st
     return [(row[0], row[1], int(row[2]), int(row[3])) for row in rows]
 
 
-async def audit_account(connection: Any, account: str) -> Audit:
-    totals = [TotalAudit(*row[1:]) for row in await read_totals(connection, [account])]
-    differences = [one for one in totals if one.total != one.sum]
-    events = next((one.sum for one in totals if one.name == "events"), 0)
-    return Audit(not differences, events, totals, differences)
+async def read_wrong_standings(connection: Any, accounts: Sequence[str]) -> list[Any]:
+    """Scores that are not the total of that name: account, board, score, total."""
+    rows: list[Any] = await connection.fetch(STANDINGS, accounts)
+    return rows
+
+
+async def read_wrongly_shown(connection: Any, accounts: Sequence[str]) -> list[Any]:
+    """What the document `totals` says otherwise: account, name, shown, total."""
+    rows: list[Any] = await connection.fetch(SHOWN, accounts)
+    return rows

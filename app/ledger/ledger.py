@@ -1,5 +1,6 @@
 """What can be done with events: the verbs that routes and other features call."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,11 +9,14 @@ from app.database.engine import Database
 from app.documents.documents import EVENTS, Documents
 from app.documents.submission import Submission
 from app.errors import Code, SynclineError
-from app.ledger import audit_store, store
+from app.ledger import audit, store
 from app.ledger.intake import EventIntake, Sender, UnreadEvent
 from app.ledger.model import Event, EventDecision
 from app.ledger.results import event_results
 from app.ledger.types import Audit, EventResult
+
+READ_AT_ONCE = 256 * 1024
+"""Bytes of events that are decoded before other requests have their turn."""
 
 
 class Ledger:
@@ -32,7 +36,7 @@ class Ledger:
         self.intake = intake
         self.clock = clock
 
-    def read(
+    async def read(
         self, texts: Sequence[Any], device: str | None, sent_at: float | None
     ) -> list[Event | UnreadEvent]:
         """Events from their texts; raises INVALID_REQUEST for too many, or for one without id."""
@@ -43,7 +47,15 @@ class Ledger:
                 limit=self._max_events,
             )
         sender = Sender(device, None if sent_at is None else int(sent_at), self.clock())
-        return [self.intake.read(bytes(text), index, sender) for index, text in enumerate(texts)]
+        events, size = [], 0
+        for index, raw in enumerate(texts):
+            text = bytes(raw)
+            size += len(text)
+            if size > READ_AT_ONCE:
+                await asyncio.sleep(0)
+                size = 0
+            events.append(self.intake.read(text, index, sender))
+        return events
 
     async def record(
         self, account: str, events: Sequence[Event | UnreadEvent]
@@ -70,7 +82,7 @@ class Ledger:
     async def audit(self, account: str) -> Audit:
         """Whether the totals of the account are what its events add up to."""
         return await self._database.read(
-            lambda connection: audit_store.audit_account(connection, account)
+            lambda connection: audit.audit_account(connection, account)
         )
 
     async def study_sessions(self, account: str, limit: int) -> list[Any]:

@@ -24,6 +24,9 @@ PLAYER = "player"
 SERVER_OWNED = frozenset({PROFILE, TOTALS})
 """Documents that clients only read."""
 
+EVENT_DOCUMENTS = (PROFILE, TOTALS, PLAYER)
+"""Documents that events change or look at."""
+
 SPEED_ALPHA = 0.3
 """The weight of a new speed: average ← 0.7 · average + 0.3 · speed."""
 SPEED_SAMPLES = 32

@@ -43,7 +43,7 @@ Asking = Request[Principal, Any, Any]
 async def record_events(request: Asking, ledger: NamedDependency[Ledger]) -> Response[bytes]:
     decode_query(request.query_params, NoQuery)
     body = decode_body(await read_body(request), EventsRequest)
-    events = ledger.read(body.events, body.device, body.sent_at)
+    events = await ledger.read(body.events, body.device, body.sent_at)
     results = await ledger.record(request.user.account, events)
     return Response(_encode(EventsAnswer(results)), status_code=200, media_type=JSON)
 

@@ -14,7 +14,6 @@ from app.ledger.boards import is_board, weekly_xp
 from app.ledger.decide import EVENTS, decide_event
 from app.ledger.event_type import Level, ProfileStep, UnknownLevel
 from app.ledger.model import Event, EventDecision, EventRow, Recorded
-from app.ledger.profile import PLAYER, PROFILE, TOTALS
 from merge_rules.canonical import encode
 
 ALWAYS_SHOWN = ("xp", "points", EVENTS)
@@ -158,8 +157,3 @@ def is_listed(player: bytes | None) -> bool:
         return True
     value = msgspec.json.decode(player)
     return not (isinstance(value, dict) and value.get("listed") is False)
-
-
-def needed_documents(account: Account) -> list[tuple[Account, str]]:
-    """The documents that events of an account read or change."""
-    return [(account, PROFILE), (account, TOTALS), (account, PLAYER)]

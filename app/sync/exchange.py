@@ -106,7 +106,7 @@ class Exchange:
         """Results in the order of the mutations, and of the events; what cannot be read is
         rejected by itself."""
         read = await self._read(request)
-        events = self._ledger.read(request.events, request.device, request.sent_at)
+        events = await self._ledger.read(request.events, request.device, request.sent_at)
         mutations = [one for one in read if isinstance(one, Mutation)]
         decisions: Sequence[Decision] = ()
         recorded: Sequence[EventDecision] = ()
