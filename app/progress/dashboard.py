@@ -85,7 +85,7 @@ def dashboard_of(moment: AccountMoment, today: date) -> Dashboard:
             total_points=_field(profile, "total_points", int, 0),
             blink_speed=speed,
             blink_speed_trend=trend([one.blink_speed for one in sessions], speed),
-            evolution_level=_field(profile, "evolution_level", float, 1.0),
+            evolution_level=int(_field(profile, "evolution_level", float, 1.0)),
             total_sessions=_field(profile, "total_sessions", int, 0),
             streak_days=streak_days(streak, today),
             last_session_date=_last_session_ms(profile, streak),

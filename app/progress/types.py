@@ -43,7 +43,7 @@ class DashboardProfile(msgspec.Struct, frozen=True):
     total_points: int
     blink_speed: float
     blink_speed_trend: Trend
-    evolution_level: float
+    evolution_level: int
     total_sessions: int
     streak_days: int
     last_session_date: Milliseconds | None

@@ -16,7 +16,6 @@ from app.operations.device_notes import WRITTEN_EVERY_MS, DeviceNote, DeviceNote
 from tests.conftest import Cluster
 from tests.documents.api import put
 from tests.documents.contract import StartService
-from tests.progress.conftest import operator_of
 from tests.sync.database import fetch
 from tests.sync.processes import two_processes
 from tests.sync.wire import open_cursor, post, refused, sync
@@ -171,7 +170,7 @@ def test_operators_see_where_each_device_stands(
         seq = open_cursor(first["cursor"])[1]
         sync(client, device="tablet", cursor=first["cursor"], pending=40)
         until(service.database_url, "tablet", seq, 40)
-    with operator_of(service) as operator:
+    with service.operator() as operator:
         answer = operator.get("/v1/admin/accounts/ana/devices")
         nobody = operator.get("/v1/admin/accounts/nobody/devices").json()
         stats = operator.get("/v1/admin/stats").json()
@@ -231,7 +230,7 @@ def test_accounts_with_odd_names_are_found(
     service = start_service(cluster_18.clone())
     with service.client("auth0|a ü") as client:
         put(client, "k", 1, device="d1")
-    with operator_of(service) as operator:
+    with service.operator() as operator:
         found = operator.get("/v1/admin/accounts/auth0%7Ca%20%C3%BC/devices").json()
         assert (found["account"], len(found["devices"])) == ("auth0|a ü", 1)
         for odd in ("%00", "x" * 129):

@@ -12,7 +12,6 @@ from tests.conftest import Cluster
 from tests.documents.api import put, refused
 from tests.documents.contract import StartService
 from tests.operations.test_rejections import recorded
-from tests.progress.conftest import operator_of
 from tests.sync.database import fetch
 
 EMPTY_DEVICES = {
@@ -23,7 +22,7 @@ EMPTY_DEVICES = {
 def test_an_empty_database_has_statistics(cluster: Cluster, start_service: StartService) -> None:
     """An operator looks first thing after the start."""
     service = start_service(cluster.clone())
-    with operator_of(service) as operator:
+    with service.operator() as operator:
         assert operator.get("/v1/admin/stats").json() == {
             "sampled": {"documents": 1, "revisions": 1, "rejections": 1, "devices": 1},
             "keys": [],
@@ -70,7 +69,7 @@ def test_the_questions_of_operators_are_answered(
                 put(client, "settings", 5)
         put(bo, "game_stats", {"score": secret})
     recorded(service, 6)
-    with operator_of(service) as operator:
+    with service.operator() as operator:
         answer = operator.get("/v1/admin/stats")
     stats = answer.json()
     assert secret not in answer.text

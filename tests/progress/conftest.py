@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 
-import httpx
 import pytest
 
-from tests.conftest import ADMIN_TOKEN, Service
+from tests.conftest import Cluster, Service
 from tests.documents.contract import CheckedService, StartService, checked
 
 pytest.register_assert_rewrite("tests.documents.api")
@@ -24,16 +23,6 @@ def start_service(start_service: Callable[..., Service]) -> StartService:
 
 
 @pytest.fixture
-def own_service(cluster: object, start_service: StartService) -> CheckedService:
+def own_service(cluster: Cluster, start_service: StartService) -> CheckedService:
     """A service with a database of its own, on each server."""
-    return start_service(cluster.clone())  # type: ignore[attr-defined]
-
-
-def operator_of(service: CheckedService, token: str = ADMIN_TOKEN) -> httpx.Client:
-    """A client of the admin routes, checked as all are."""
-    return httpx.Client(
-        base_url=service.url,
-        headers={"Authorization": f"Bearer {token}"},
-        timeout=30.0,
-        event_hooks={"response": [service.contract.check]},
-    )
+    return start_service(cluster.clone())

@@ -39,7 +39,7 @@ EMPTY = {
         "total_points": 0,
         "blink_speed": 2.5,
         "blink_speed_trend": "steady",
-        "evolution_level": 1.0,
+        "evolution_level": 1,
         "total_sessions": 0,
         "streak_days": 0,
         "last_session_date": None,
@@ -179,7 +179,7 @@ def test_every_field_comes_from_its_place() -> None:
     ] * 5
     made = dashboard_of(moment(profile, player, rows), TODAY)
     assert made.profile == type(made.profile)(
-        "Ana", 340, 2.0, "improving", 3.0, 12, 4, NOW_MS - DAY_MS, True
+        "Ana", 340, 2.0, "improving", 3, 12, 4, NOW_MS - DAY_MS, True
     )
     (recent, *_) = made.recent_sessions
     assert (recent.thread, recent.stitch, recent.total_points) == ("t", "s", 7)

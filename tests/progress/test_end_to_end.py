@@ -9,7 +9,6 @@ import pytest
 
 from tests.documents.api import put
 from tests.documents.contract import CheckedService
-from tests.progress.conftest import operator_of
 
 DAY_MS = 86_400_000
 
@@ -86,7 +85,7 @@ def test_an_attempt_is_worth_what_the_newest_catalogue_says(
         "type": "attempt",
         "payload": {"level": "intro-1", "total_questions": 10, "correct_answers": 7},
     }
-    with own_service.client() as client, operator_of(own_service) as operator:
+    with own_service.client() as client, own_service.operator() as operator:
         (unknown,) = record(client, attempt)
         assert unknown["problem"]["code"] == "unknown-level"
         operator.put("/v1/admin/levels", json={"levels": [level]})

@@ -14,7 +14,6 @@ from app.requests import etag, strong_match
 from tests.conftest import ADMIN_TOKEN
 from tests.documents.api import refused
 from tests.documents.contract import CheckedService, StartService
-from tests.progress.conftest import operator_of
 from tests.sync.database import fetch
 
 ADMIN = "/v1/admin/levels"
@@ -24,7 +23,7 @@ DRILL = {"level": "drill:a~1", "min_correct": 0, "xp_reward": 1, "repeat": "ever
 
 @pytest.fixture
 def operator(own_service: CheckedService) -> Iterator[httpx.Client]:
-    with operator_of(own_service) as client:
+    with own_service.operator() as client:
         yield client
 
 
@@ -135,7 +134,7 @@ async def test_publishers_at_once_are_one_after_the_other(
     )
     assert sorted(tuple(row) for row in rows) == [(version, 50, 1) for version in range(1, 8)]
     (answer,) = (one for one in answers if one.status_code == 200)
-    with operator_of(processes[0]) as client:
+    with processes[0].operator() as client:
         newest = client.get(ADMIN).json()
     assert newest["version"] == answer.json()["version"] == 7
 
@@ -163,7 +162,7 @@ def test_a_bad_level_is_named_and_nothing_is_published(
     service: CheckedService, levels: list[Any], path: str
 ) -> None:
     """Half a catalogue would make attempts worthless until somebody notices."""
-    with operator_of(service) as client:
+    with service.operator() as client:
         before = client.get(ADMIN).json()
         assert refused(publish(client, *levels), 400, "invalid-request")["path"] == path
         assert client.get(ADMIN).json() == before
@@ -171,7 +170,7 @@ def test_a_bad_level_is_named_and_nothing_is_published(
 
 def test_a_catalogue_is_bounded(start_service: StartService) -> None:
     """Each process keeps the newest one in memory."""
-    with operator_of(start_service(max_levels=2)) as client:
+    with start_service(max_levels=2).operator() as client:
         levels = [{**INTRO, "level": f"l{number}"} for number in range(3)]
         assert refused(publish(client, *levels), 400, "invalid-request")["limit"] == 2
         assert publish(client, *levels[:2]).status_code == 200
