@@ -216,6 +216,20 @@ def test_only_the_operator_publishes(service: CheckedService) -> None:
         refused(client.get("/v1/levels"), 401, "token-missing")
 
 
+def test_the_document_says_whose_token_an_address_takes(service: CheckedService) -> None:
+    """A generated client sends one token to the admin routes and another to all else."""
+    for address, operations in service.contract.document["paths"].items():
+        for operation in operations.values():
+            if address.startswith("/v1/"):
+                admin = address.startswith("/v1/admin/")
+                assert operation["security"] == [{"admin" if admin else "token": []}]
+                forbidden = operation["responses"].get("403", {"description": ""})["description"]
+                assert ("`admin-only`" in forbidden) == admin
+    schemes = service.contract.document["components"]["securitySchemes"]
+    assert {one["scheme"] for one in schemes.values()} == {"bearer"}
+    assert set(schemes) == {"admin", "token"}
+
+
 @given(st.text(alphabet='"W/*, a1-', max_size=12), st.sampled_from(["1-2", "a", ""]))
 def test_a_tag_matches_itself_and_nothing_else(header: str, tag: str) -> None:
     """If-Match compares whole tags: a part of one, or a weak one, opens nothing."""
