@@ -146,9 +146,28 @@ def _collect_seldom() -> None:
     By default it looks after every 700 new objects, a few requests' worth, and ever again walks
     through the documents that are kept in memory.
     """
-    gc.collect()
+    with _stops_wait():
+        gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 5, 100)
+
+
+@contextmanager
+def _stops_wait() -> Iterator[None]:
+    """Delivers signals to stop when this ends: what a handler raises while a finaliser runs is
+    dropped by Python, and the stop with it."""
+    came: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda which, _: came.append(which))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for which in came:
+            signal.raise_signal(which)
 
 
 def _serve_alone(settings: Settings, app: Litestar, sock: socket.socket) -> None:

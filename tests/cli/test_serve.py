@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.cli.conftest import ADMIN_TOKEN, OWN_SECRETS, PATIENCE_S, Invoke, Serve
 from tests.conftest import Cluster
+
+ROOT = Path(__file__).parents[2]
 
 Start = Callable[..., Serve]
 
@@ -78,11 +82,38 @@ def test_a_new_admin_token_is_shown_once(
         f"The admin token, shown this once and kept in {path}:",
         f"  {path.read_text()}",
     ]
-    assert httpx.get(f"{first.url}/readyz").status_code == 200
+    assert httpx.get(f"{first.url}/readyz", timeout=PATIENCE_S).status_code == 200
     assert first.stopped(signal.SIGTERM) == 0
     again = serve(**variables).greeted()
-    assert httpx.get(f"{again.url}/readyz").status_code == 200
+    assert httpx.get(f"{again.url}/readyz", timeout=PATIENCE_S).status_code == 200
     assert path.read_text() not in again.said()
+
+
+STOPPED_WHILE_COLLECTING = """
+import signal, sys
+from app import serving
+
+class Cycle:
+    def __init__(self):
+        self.me = self
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+        sum(range(10))  # the handler runs here
+
+signal.signal(signal.SIGTERM, serving._leave)
+Cycle()
+serving._collect_seldom()
+sys.exit(3)
+"""
+
+
+def test_a_stop_that_comes_during_a_collection_is_heard() -> None:
+    """A service that was told to stop right after its greeting ran on: the signal came while the
+    finalisers ran, and Python drops what is raised there."""
+    program = [sys.executable, "-c", STOPPED_WHILE_COLLECTING]
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_taken_port_is_one_sentence(invoke: Invoke, database: str) -> None:
