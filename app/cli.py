@@ -5,7 +5,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,11 +13,9 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from app import demo as demo_module
-from app import serving
+from app import levels_command, serving, stats_command
 from app.auth.secret import hs256_secret
 from app.auth.tokens import mint
 from app.clock import system_clock
@@ -44,6 +42,7 @@ from app.operations.importing.mapping import (
 from app.operations.importing.source import SourceError
 from app.rules_replay import replay_module
 from app.settings import Settings, SettingsError, load_settings, unknown_variables, variable
+from app.tables import table
 from merge_rules.canonical import parse
 from merge_rules.receipt import explain
 from merge_rules.refusal import Refusal
@@ -166,7 +165,7 @@ def config() -> None:
             (variable(name), meaning, _text(default), _shown(name, getattr(settings, name)))
             for name, meaning, default in _fields()
         ]
-        out.print(_table(("Variable", "Meaning", "Default", "Now"), rows))
+        out.print(table(("Variable", "Meaning", "Default", "Now"), rows))
 
 
 def _shown(name: str, value: object) -> str:
@@ -225,7 +224,7 @@ def doctor() -> None:
     _look_for_rules_here()
     findings = doctor_module.examine(os.environ)
     rows = [("ok" if one.good else "!!", one.subject, one.text) for one in findings]
-    out.print(_table(("", "What", "Finding"), rows))
+    out.print(table(("", "What", "Finding"), rows))
     sys.exit(0 if all(finding.good for finding in findings) else 1)
 
 
@@ -255,7 +254,9 @@ def bench(arguments: tuple[str, ...]) -> None:
 @click.option("--from", "places", multiple=True, help="URL of a PostgreSQL, or a file.")
 @click.option("--dry-run", is_flag=True, help="Say what would become of each row; write nothing.")
 @click.option("--rejects", type=Path, help="File for rejected rows, as JSON lines.")
-@click.option("--table", help="Table to read, where it is not the one that the mapping names.")
+@click.option(
+    "--table", "old_table", help="Table to read, where it is not the one that the mapping names."
+)
 @click.option("--source", help="Name of the facts, where it is not the one of the mapping.")
 @click.option("--restart", is_flag=True, help="Begin at the beginning, not where it stopped.")
 @click.option("--show", is_flag=True, help="Print the mapping, to make one's own of it.")
@@ -264,7 +265,7 @@ def import_command(
     places: tuple[str, ...],
     dry_run: bool,
     rejects: Path | None,
-    table: str | None,
+    old_table: str | None,
     source: str | None,
     restart: bool,
     show: bool,
@@ -278,7 +279,7 @@ def import_command(
     with expected_failures():
         if mapping is None:
             rows = [(name, load_mapping(name).description) for name in shipped()]
-            out.print(_table(("Mapping", "Reads"), rows))
+            out.print(table(("Mapping", "Reads"), rows))
             return
         if show:
             click.echo(mapping_text(mapping), nl=False)
@@ -290,7 +291,7 @@ def import_command(
         order = Order(
             mapping=loaded if source is None else renamed(loaded, source),
             places=places,
-            table=table,
+            table=old_table,
             rejects=rejects or Path(f"{Path(mapping).stem}-{kind}.jsonl"),
             dry_run=dry_run,
             afresh=restart,
@@ -318,7 +319,7 @@ def list_rules() -> None:
         registry = load_registry(_settings())
         rules = {**registry.registered(), "*": registry.default}
         rows = [(key, rule.describe(), rule.fingerprint) for key, rule in rules.items()]
-        out.print(_table(("Key", "Rule", "Fingerprint"), rows))
+        out.print(table(("Key", "Rule", "Fingerprint"), rows))
 
 
 @rules.command()
@@ -390,7 +391,7 @@ def _explain(registry: Registry, key: str, base: str | None, ours: str, theirs: 
         cells = [_json(entry, name) for name in ("base", "yours", "current", "result")]
         decided = {"yours": "ours", "current": "theirs", "both": "both"}[entry["decided"]]
         rows.append((entry["path"] or "(whole)", *cells, entry["rule"], decided))
-    out.print(_table(("Path", "Base", "Ours", "Theirs", "Result", "Rule", "Decided"), rows))
+    out.print(table(("Path", "Base", "Ours", "Theirs", "Result", "Rule", "Decided"), rows))
 
 
 def _checked(rule: Rule, option: str, text: str) -> object:
@@ -407,6 +408,44 @@ def _json(entry: dict[str, object], name: str) -> str:
     return msgspec.json.encode(entry[name]).decode() if name in entry else "-"
 
 
+@main.command()
+@click.option("--account", help="The devices of one account instead.")
+@click.option("--json", "as_json", is_flag=True, help="As the admin routes answer.")
+def stats(account: str | None, as_json: bool) -> None:
+    """Show what is stored, what merges, what is refused, and which devices lag."""
+    with expected_failures():
+        settings = _settings()
+        with serving.database_url(settings, say) as url:
+            asyncio.run(stats_command.show_stats(settings, url, account, as_json, out))
+
+
+@main.group()
+def levels() -> None:
+    """The catalogue of levels, from which the XP of an attempt comes."""
+
+
+@levels.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--version", type=click.IntRange(0), help="Publish only if this is still the newest version."
+)
+def publish(file: Path, version: int | None) -> None:
+    """Publish the levels of a JSON FILE as the whole catalogue."""
+    with expected_failures():
+        settings, catalogue = _settings(), levels_command.read_catalogue(file, version)
+        with serving.database_url(settings, say) as url:
+            asyncio.run(levels_command.publish_levels(settings, url, catalogue, out))
+
+
+@levels.command("list")
+def list_levels() -> None:
+    """List the levels and what finishing each is worth."""
+    with expected_failures():
+        settings = _settings()
+        with serving.database_url(settings, say) as url:
+            asyncio.run(levels_command.list_levels(settings, url, out))
+
+
 def _settings() -> Settings:
     settings = load_settings()
     for name in unknown_variables():
@@ -419,16 +458,6 @@ def _look_for_rules_here() -> None:
     """A module of rules is found in the folder where the command runs."""
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table of plain text: what looks like markup, such as [null], is shown as it is."""
-    table = Table()
-    for number, heading in enumerate(headings):
-        table.add_column(heading, no_wrap=number == 0, overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ class Workspace:
         if decision.change != "version" and decision.proposed is not None and mutation.device:
             self._add_proposal(account, mutation, decision, base)
         number = None
-        if mutation.device is not None:
+        if mutation.device is not None and mutation.op != "import":
             last, accepted = self.devices.get((account, mutation.device), DeviceRecord())
             if numbered and mutation.id is not None:
                 number = accepted = accepted + 1
