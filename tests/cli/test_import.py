@@ -141,6 +141,8 @@ def test_a_stopped_import_says_that_it_goes_on(cluster_18: Cluster, folder: Path
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Whoever runs the tests in the background lets them ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not asyncio.run(_fetch(url, "select done from imports")):
         time.sleep(0.01)

@@ -3,6 +3,7 @@
 import pytest
 
 from app.operations.importing.mapping import load_mapping, shipped
+from tests.conftest import serving
 from tests.importing.tables import TABLES
 from tests.importing.world import World
 
@@ -187,6 +188,36 @@ def test_profiles_and_sessions_come_to_the_same_in_either_order(
     assert profile["last_session"]["completed_at"] == NOW_MS
     assert set(old.documents(BEN)) == {"profile", "totals"}
     assert old.adds_up()
+
+
+def test_the_dashboard_shows_what_was_brought(old: World) -> None:
+    """The first screen of the new app looks as the last one of the old app did."""
+    old.sql(
+        f"""
+        insert into profiles (id, display_name, total_points, avg_blink_speed, evolution_level,
+            total_sessions) values ('{ADA}', 'Ada', 500, 2.0, 3, 9);
+        insert into session_results (id, user_id, thread_id, stitch_id, total_questions,
+            correct_answers, total_points, completed_at)
+        select 's' || n, '{ADA}', 'T1', 'S' || n, 10, n, 10,
+            timestamptz '2024-02-01 10:00:00+00' + n * interval '1 day'
+            from generate_series(1, 7) n;
+        insert into user_stitch_progress (user_id, thread_id, stitch_id, is_completed)
+            values ('{ADA}', 'T1', 'S1', true), ('{ADA}', 'T1', 'S2', false);
+        """
+    )
+    for name in ("session_results", "profiles", "user_stitch_progress"):
+        assert old.bring_in(name).complete
+    with serving(old.new) as service, service.client(ADA) as client:
+        answer = client.get("/v1/dashboard")
+        assert answer.status_code == 200, answer.text
+        shown = answer.json()
+    assert shown["profile"]["display_name"] == "Ada"
+    assert shown["profile"]["total_points"] == 500
+    assert shown["profile"]["total_sessions"] == 9
+    assert shown["profile"]["evolution_level"] == 3
+    assert shown["progress"] == {"total_stitches_completed": 1, "thread_progress": {"T1": 1}}
+    recent = [(one["stitch"], one["accuracy"]) for one in shown["recent_sessions"]]
+    assert recent == [("S7", 70), ("S6", 60), ("S5", 50), ("S4", 40), ("S3", 30)]
 
 
 def test_what_has_no_home_is_told(old: World) -> None:
