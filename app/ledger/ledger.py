@@ -9,7 +9,7 @@ from app.database.engine import Database
 from app.documents.documents import EVENTS, Documents
 from app.documents.submission import Submission
 from app.errors import Code, SynclineError
-from app.ledger import audit
+from app.ledger import audit, store
 from app.ledger.intake import EventIntake, Sender, UnreadEvent
 from app.ledger.model import Event, EventDecision
 from app.ledger.results import event_results
