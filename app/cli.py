@@ -29,6 +29,7 @@ from app.database.trouble import DATABASE_ERRORS, describe
 from app.documents.rules import load_registry
 from app.documents.types import require_key
 from app.errors import SynclineError
+from app.leaderboard.rebuild import rebuild
 from app.main import StartError
 from app.operations import doctor as doctor_module
 from app.rules_replay import replay_module
@@ -222,6 +223,22 @@ def bench(arguments: tuple[str, ...]) -> None:
 
     with expected_failures():
         measure.main(arguments, prog_name="syncline bench")
+
+
+@main.group("leaderboard")
+def leaderboard_group() -> None:
+    """The leaderboards."""
+
+
+@leaderboard_group.command("rebuild")
+def rebuild_leaderboards() -> None:
+    """Count every board anew, and build anew those that Redis has."""
+    with expected_failures():
+        settings = _settings()
+        with serving.database_url(settings, say) as url:
+            boards = asyncio.run(rebuild(settings, url))
+        rows = [(one.board, str(one.accounts), "yes" if one.cached else "-") for one in boards]
+        out.print(_table(("Board", "Accounts", "In Redis"), rows))
 
 
 @main.group()

@@ -32,6 +32,10 @@ from app.documents.rules import load_registry, remember_rules
 from app.errors import SynclineError
 from app.failures import failure
 from app.hot_routes import HotRoutes
+from app.leaderboard import routes as leaderboard_routes
+from app.leaderboard.keeper import Keeper
+from app.leaderboard.leaderboard import Leaderboard
+from app.leaderboard.redis_boards import RedisBoards
 from app.logs import log_to_stderr
 from app.methods import Methods
 from app.operations import routes as operation_routes
@@ -89,6 +93,10 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
     documents = Documents(database, pipeline, reader, registry, intake, clock, settings.history)
     limits = SyncLimits(settings.max_mutations, settings.max_changes, settings.max_answer_bytes)
     exchange = Exchange(database, documents, puller, era, limits)
+    cache = None if settings.redis_url is None else RedisBoards(settings.redis_url)
+    keeper = Keeper(database, clock, cache, kept_weeks=settings.board_weeks)
+    pipeline.listen(keeper.note)
+    leaderboard = Leaderboard(database, clock, keeper, cache, kept_weeks=settings.board_weeks)
     operations = Operations(database, clock, version("syncline"), clock())
     fetch_keys = HttpFetch()
     verifier = Verifier(settings, hs256_secret(settings), clock, fetch_keys)
@@ -100,6 +108,8 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         pipeline.start()
         reader.start()
         puller.start()
+        await leaderboard.start()
+        keeping = asyncio.create_task(keeper.run())
         housework = asyncio.create_task(
             housekeeping.run(
                 database,
@@ -113,10 +123,13 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
             yield
         finally:
             housework.cancel()
-            await asyncio.gather(housework, return_exceptions=True)
+            keeping.cancel()
+            await asyncio.gather(housework, keeping, return_exceptions=True)
             await pipeline.stop()
             await reader.stop()
             await puller.stop()
+            if cache is not None:
+                await cache.aclose()
             await verifier.aclose()
             await fetch_keys.aclose()
             await database.close()
@@ -125,12 +138,14 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         route_handlers=[
             *document_routes.ROUTES,
             *sync_routes.ROUTES,
+            *leaderboard_routes.ROUTES,
             *operation_routes.ROUTES,
         ],
         middleware=[Methods(), Authentication(verifier)],
         dependencies={
             "documents": _provide(documents),
             "exchange": _provide(exchange),
+            "leaderboard": _provide(leaderboard),
             "operations": _provide(operations),
         },
         exception_handlers={Exception: answer_error},
@@ -145,6 +160,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
     operations.openapi = openapi.build(app.routes)
     operations.reference = page(operations.openapi)
     app.state.operations = operations
+    app.state.leaderboard = leaderboard
     return app
 
 

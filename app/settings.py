@@ -90,6 +90,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     history: Annotated[int, _limit("Revisions kept of each document")] = 32
     mutation_days: Annotated[int, _limit("Days for which the id of a mutation is remembered")] = 90
 
+    board_weeks: Annotated[
+        int, _limit("Weeks before this one whose leaderboards are kept", minimum=0)
+    ] = 12
+
     fold_days: Annotated[
         int, _limit("Days after which edits and devices that were away are folded together")
     ] = 180
