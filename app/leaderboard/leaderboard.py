@@ -6,6 +6,8 @@ one that takes a player off the boards, is in every answer that is asked for aft
 to be shown are looked up in PostgreSQL, and whatever does not fit is answered by it alone.
 """
 
+from collections import Counter
+
 from app.clock import Clock
 from app.database.engine import Database
 from app.leaderboard import names, store
@@ -45,6 +47,8 @@ class Leaderboard:
         self._cache = cache
         self._kept_weeks = kept_weeks
         self._names_key = b""
+        self.answered = Counter(redis=0, postgresql=0)
+        """How many answers came from where."""
 
     async def start(self) -> None:
         """Reads the secret behind invented names, which is in the database as they must last."""
@@ -59,6 +63,7 @@ class Leaderboard:
         board = kept_board(name, self._clock(), self._kept_weeks)
         half = (query.limit - 1) // 2 if query.around == "me" else None
         page = await self._from_redis(board, account, query.limit, half)
+        self.answered["postgresql" if page is None else "redis"] += 1
         if page is None:
             page = await self._from_postgres(board, account, query.limit, half)
         return self._answer(name, account, page)

@@ -99,7 +99,7 @@ def settle(counts: Counts, changes: Iterable[Change]) -> Counts:
 
 
 def counts_of(bounds: list[int], in_bucket: Mapping[int, int]) -> Counts:
-    """Counts from how many scores are below the first bound (0), below the second (1), and so on."""
+    """Counts from how many scores are below the first bound (0), then the second (1), and so on."""
     above, sum_above = [], 0
     for place in range(len(bounds), 0, -1):
         sum_above += in_bucket.get(place, 0)

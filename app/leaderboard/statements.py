@@ -95,7 +95,7 @@ BOARD_TOP = _board(TOP)
 BOARD_AROUND = _board(AROUND)
 
 STATE = f"""
-select tag, members, me.score, me.listed, accounts, present, settled
+select tag, members, me.score, me.listed, accounts, present, unsettled.settled
 from (values (1)) one (row)
 left join boards on boards.board = $1
 left join standings me on me.account = $2 and me.board = $1
@@ -132,7 +132,7 @@ LIST_BOARDS = f"select board from boards union select board from standings where
 UNSETTLED_BOARDS = f"select distinct board from standings where {UNSETTLED}"
 
 TAKE_UNSETTLED = f"""
-select account, score, {PRESENT} as present, settled from standings
+select account, {PRESENT} as present, settled, score = 0 and not listed as nothing from standings
 where board = $1 and {UNSETTLED} limit $2 for update skip locked
 """
 SETTLE = """
@@ -162,13 +162,9 @@ from ({_SETTLED}) counted group by 1
 """
 READ_SETTLED = _SETTLED
 
-FORGOTTEN = -(2**63)
-"""The score of an account that is deleted; its row goes once no board counts it."""
 DROP_UNCOUNTED = "delete from standings where account = $1 and settled is null"
-MARK_FORGOTTEN = f"""
-update standings set score = {FORGOTTEN}, listed = false where account = $1
-"""
-DROP_FORGOTTEN = "delete from standings where board = $1 and account = any($2)"
+MARK_FORGOTTEN = "update standings set score = 0, listed = false where account = $1"
+DROP_ALL = "delete from standings where board = $1 and account = any($2)"
 
 PRUNE = """
 delete from standings where ctid = any(array(

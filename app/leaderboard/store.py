@@ -131,13 +131,13 @@ async def settle(connection: Any, board: str, portion: int, now_ms: int) -> Sett
         if not rows:
             return None
         changes = [Change(row["account"], row["present"], row["settled"]) for row in rows]
-        forgotten = [row["account"] for row in rows if row["score"] == sql.FORGOTTEN]
-        kept = [change for change in changes if change.account not in set(forgotten)]
         await connection.execute(
-            sql.SETTLE, board, [one.account for one in kept], [one.present for one in kept]
+            sql.SETTLE, board, [one.account for one in changes], [one.present for one in changes]
         )
-        if forgotten:
-            await connection.execute(sql.DROP_FORGOTTEN, board, forgotten)
+        nothing = [row["account"] for row in rows if row["nothing"]]
+        if nothing:
+            # No row says as much, and the account may have been deleted.
+            await connection.execute(sql.DROP_ALL, board, nothing)
         before = _board(locked)
         after = Board(
             _tag(),
@@ -225,7 +225,8 @@ async def copy_settled(connection: Any, board: str) -> AsyncGenerator[list[Entry
 async def forget(connection: Any, account: str) -> None:
     """Takes an account off all boards for good, within the transaction that deletes it.
 
-    Never delete its rows otherwise: the boards would go on counting them until the next count.
+    The rows that a board counts go when it is settled, within a second or so. Never delete them
+    otherwise: the board would go on counting them, for an hour at most.
     """
     await connection.execute(sql.DROP_UNCOUNTED, account)
     await connection.execute(sql.MARK_FORGOTTEN, account)
