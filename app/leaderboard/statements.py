@@ -16,17 +16,22 @@ LARGEST = 2**63 - 1
 PLAYER_BYTES = 16_384
 """Larger documents of players are not looked into, as stored: they would slow all boards down."""
 
-_PLAYER = """
+
+def _player(account: str) -> str:
+    """What an account's document says.
+
+    Accounts of standings have another collation than those of documents, by whose index each is
+    to be looked up; `limit` forbids to join all there are instead.
+    """
+    return f"""
 left join lateral (
     select value -> 'display_name' as name, value -> 'avatar' as avatar
     from documents
-    where account = {account} and key = 'player' and pg_column_size(value) <= {largest}
+    where account = {account} collate "default" and key = 'player'
+    and pg_column_size(value) <= {PLAYER_BYTES}
+    limit 1
 ) player on true
 """
-
-
-def _player(account: str) -> str:
-    return _PLAYER.format(account=account, largest=PLAYER_BYTES)
 
 
 TOP = """
@@ -112,10 +117,13 @@ cross join lateral (
 """What Redis has to be asked and corrected with: its tag, and the rows that it does not follow."""
 
 PLAYERS = f"""
-select (select tag from boards where board = $1) as tag, {PRESENT} as present, settled,
+select (select tag from boards where board = $1) as tag, present, settled,
     player.name::text as name, player.avatar::text as avatar
 from unnest($2::text[]) with ordinality asked (account, number)
-left join standings s on s.account = asked.account and s.board = $1
+left join lateral (
+    select settled, {PRESENT} as present from standings
+    where account = asked.account and board = $1 limit 1
+) standing on true
 {_player("asked.account")}
 order by number
 """
