@@ -30,6 +30,7 @@ from app.documents.rules import load_registry
 from app.documents.types import require_key
 from app.errors import SynclineError
 from app.leaderboard.rebuild import rebuild
+from app.logs import log_to_stderr
 from app.main import StartError
 from app.operations import doctor as doctor_module
 from app.rules_replay import replay_module
@@ -234,6 +235,7 @@ def leaderboard_group() -> None:
 def rebuild_leaderboards() -> None:
     """Count every board anew, and build anew those that Redis has."""
     with expected_failures():
+        log_to_stderr()
         settings = _settings()
         with serving.database_url(settings, say) as url:
             boards = asyncio.run(rebuild(settings, url))

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from app.database import era
+from app.leaderboard.statements import LIST_BOARDS, UNSETTLED_BOARDS
 from tests.sync.database import administer, fetch
 
 ENTRY = re.compile(r"\] LOG:  (?:statement|execute [^:]*): (.*)")
@@ -19,6 +20,8 @@ def first_line(sql: str) -> str:
 
 SET_UP = {first_line(sql) for sql in (era.PRESENT, era.DATABASE, era.CLUSTER, era.NEWEST)}
 """What each new connection asks once: not the cost of a request."""
+BACKGROUND = {first_line(sql) for sql in (UNSETTLED_BOARDS, LIST_BOARDS)}
+"""What a process asks every few seconds, whether there are requests or not."""
 DRIVER = ("SELECT", "WITH RECURSIVE")
 """How the questions begin that asyncpg itself asks about types, also once a connection; ours are
 not in capitals."""
@@ -30,11 +33,11 @@ class StatementLog:
     def __init__(self, database_url: str) -> None:
         (row,) = fetch(database_url, "select current_setting('data_directory')")
         self._file = Path(row[0]).parent / "postgres.log"
-        self._url = database_url
+        self.url = database_url
 
     def watch(self) -> None:
-        name = urlsplit(self._url).path.removeprefix("/")
-        administer(self._url, f"alter database \"{name}\" set log_statement = 'all'")
+        name = urlsplit(self.url).path.removeprefix("/")
+        administer(self.url, f"alter database \"{name}\" set log_statement = 'all'")
 
     @contextmanager
     def recorded(self) -> Iterator[list[str]]:
@@ -48,5 +51,5 @@ class StatementLog:
             found = ENTRY.search(line)
             if found is not None:
                 text = found[1].strip() or following.strip()
-                if text not in SET_UP and not text.startswith(DRIVER):
+                if text not in SET_UP | BACKGROUND and not text.startswith(DRIVER):
                     statements.append(text)

@@ -62,8 +62,7 @@ class Server:
     def set_of(self, board: str) -> str:
         """The key of the set that a board has now."""
         (meta,) = self.client().keys(f"*{{{board}}}:board")
-        found: str = self.client().hget(meta, "set")
-        return found
+        return str(self.client().hget(meta, "set"))
 
     def kill(self) -> None:
         """kill -9."""

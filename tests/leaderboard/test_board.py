@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import asyncpg
@@ -40,7 +40,7 @@ def service(running: Service) -> Service:
     return running
 
 
-def stand(service: Service, board: str = "xp", **scores: tuple[int, bool]) -> None:
+def stand(service: Service, scores: Mapping[str, tuple[int, bool]], board: str = "xp") -> None:
     """Commits standings, as the ledger does."""
 
     async def write() -> None:
@@ -81,7 +81,7 @@ def ranks(answer: Json) -> list[tuple[int, int, bool]]:
 
 def test_equal_scores_share_a_rank(service: Service) -> None:
     """1, 2, 2, 4: who shares a place takes none from the next."""
-    stand(service, a=(9, True), b=(5, True), c=(5, True), d=(1, True))
+    stand(service, {"a": (9, True), "b": (5, True), "c": (5, True), "d": (1, True)})
     answer = read(service, "b")
     assert answer["board"] == "xp"
     assert ranks(answer) == [(1, 9, False), (2, 5, False), (2, 5, True), (4, 1, False)]
@@ -90,7 +90,9 @@ def test_equal_scores_share_a_rank(service: Service) -> None:
 
 def test_who_is_not_on_the_board(service: Service) -> None:
     """An unlisted player sees its own score, and no rank; nobody else sees anything of it."""
-    stand(service, seen=(3, True), hidden=(9, False), none=(0, True), minus=(-4, True))
+    stand(
+        service, {"seen": (3, True), "hidden": (9, False), "none": (0, True), "minus": (-4, True)}
+    )
     assert ranks(read(service, "hidden")) == [(1, 3, False)]
     for account, score in (("hidden", 9), ("none", 0), ("minus", -4), ("stranger", 0)):
         assert read(service, account)["me"] == {"rank": None, "score": score}
@@ -100,7 +102,7 @@ def test_who_is_not_on_the_board(service: Service) -> None:
 
 def test_the_entries_around_me(service: Service) -> None:
     """As many above as below, with the ranks of the whole board."""
-    stand(service, **{f"p{n}": (n, True) for n in range(1, 10)})
+    stand(service, {f"p{n}": (n, True) for n in range(1, 10)})
     answer = read(service, "p5", around="me", limit=5)
     assert ranks(answer) == [
         (3, 7, False),
@@ -144,9 +146,9 @@ def test_other_boards_do_not_exist(service: Service, board: str) -> None:
 def test_the_board_of_the_week(service: Service) -> None:
     """This week's board has this week's name, too; last week's can still be read."""
     this, last = (week_board(system_clock(), ago) for ago in (0, 1))
-    stand(service, this, a=(5, True))
-    stand(service, last, a=(7, True))
-    stand(service, "xp", a=(90, True))
+    stand(service, {"a": (5, True)}, this)
+    stand(service, {"a": (7, True)}, last)
+    stand(service, {"a": (90, True)}, "xp")
     for board, score in (("xp:week", 5), (this, 5), (last, 7), ("xp", 90)):
         answer = read(service, "a", board)
         assert (answer["board"], answer["me"]) == (board, {"rank": 1, "score": score})
@@ -154,7 +156,7 @@ def test_the_board_of_the_week(service: Service) -> None:
 
 def test_players_give_themselves_names(service: Service) -> None:
     """The document `player` says the name and avatar; whatever else is in it stays there."""
-    stand(service, ada=(5, True), bob=(4, True))
+    stand(service, {"ada": (5, True), "bob": (4, True)})
     said = {"display_name": "  Ada \u202eLovelace\n ", "avatar": "fox", "email": "ada@x.org"}
     player(service, "ada", said)
     answer = read(service, "bob")
@@ -176,7 +178,7 @@ def test_players_give_themselves_names(service: Service) -> None:
 )  # fmt: skip
 def test_what_is_no_name_counts_as_absent(service: Service, document: Any) -> None:
     """Nothing that a player writes may break the board that others read."""
-    stand(service, someone=(5, True))
+    stand(service, {"someone": (5, True)})
     named = read(service, "someone")["entries"]
     player(service, "someone", document)
     assert read(service, "someone")["entries"] == named
@@ -185,7 +187,7 @@ def test_what_is_no_name_counts_as_absent(service: Service, document: Any) -> No
 
 def test_ids_are_shown_to_nobody(service: Service) -> None:
     """An id is what tokens name; whoever knows it knows whose token to look for."""
-    stand(service, **{"secret-account-one": (5, True), "secret-account-two": (4, True)})
+    stand(service, {"secret-account-one": (5, True), "secret-account-two": (4, True)})
     with service.client("secret-account-two") as client:
         answers = [
             client.get(f"/v1/leaderboards/{path}")
@@ -200,12 +202,12 @@ def test_invented_names_last(cluster_18: Cluster, start_service: StartService) -
     every process."""
     url = cluster_18.clone()
     first, second = start_service(url), start_service(url)
-    stand(first, a=(5, True), b=(4, True))
+    stand(first, {"a": (5, True), "b": (4, True)})
     names = [one["name"] for one in read(first, "a")["entries"]]
     assert len(set(names)) == 2
     assert [one["name"] for one in read(second, "b")["entries"]] == names
     other = start_service(cluster_18.clone())
-    stand(other, a=(5, True), b=(4, True))
+    stand(other, {"a": (5, True), "b": (4, True)})
     assert [one["name"] for one in read(other, "a")["entries"]] != names
 
 
