@@ -36,6 +36,10 @@ from app.leaderboard import routes as leaderboard_routes
 from app.leaderboard.keeper import Keeper
 from app.leaderboard.leaderboard import Leaderboard
 from app.leaderboard.redis_boards import RedisBoards
+from app.ledger import routes as ledger_routes
+from app.ledger.intake import EventIntake
+from app.ledger.ledger import Ledger
+from app.ledger.loading import load_event_types
 from app.logs import log_to_stderr
 from app.methods import Methods
 from app.operations import routes as operation_routes
@@ -92,7 +96,11 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
     )
     documents = Documents(database, pipeline, reader, registry, intake, clock, settings.history)
     limits = SyncLimits(settings.max_mutations, settings.max_changes, settings.max_answer_bytes)
-    exchange = Exchange(database, documents, puller, era, limits)
+    event_intake = EventIntake(
+        load_event_types(settings), settings.max_event_bytes, settings.event_days
+    )
+    ledger = Ledger(database, documents, event_intake, clock, settings.max_events)
+    exchange = Exchange(database, documents, ledger, puller, era, limits)
     cache = None if settings.redis_url is None else RedisBoards(settings.redis_url)
     keeper = Keeper(database, clock, cache, kept_weeks=settings.board_weeks)
     pipeline.listen(keeper.note)
@@ -139,6 +147,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
             *document_routes.ROUTES,
             *sync_routes.ROUTES,
             *leaderboard_routes.ROUTES,
+            *ledger_routes.ROUTES,
             *operation_routes.ROUTES,
         ],
         middleware=[Methods(), Authentication(verifier)],
@@ -146,6 +155,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
             "documents": _provide(documents),
             "exchange": _provide(exchange),
             "leaderboard": _provide(leaderboard),
+            "ledger": _provide(ledger),
             "operations": _provide(operations),
         },
         exception_handlers={Exception: answer_error},

@@ -7,7 +7,7 @@ need only wake it, a crash loses nothing, and any process can take the next step
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import structlog
 
@@ -79,31 +79,32 @@ class Keeper:
 
     async def run(self) -> None:
         while True:
+            busy = False
             try:
-                await self.round()
+                busy = await self.round()
             except Exception as error:
                 if isinstance(error, SynclineError) or is_database_trouble(error):
                     log.warning("boards wait for the database", error=repr(error))
                 else:
                     log.exception("keeping the boards failed, and is tried again")
             await asyncio.sleep(PACE_S)
-            try:
-                async with asyncio.timeout(IDLE_S):
-                    await self._woken.wait()
-            except TimeoutError:
-                continue
+            if not busy:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._woken.wait(), IDLE_S)
 
-    async def round(self) -> None:
-        """Does what is to be done now."""
+    async def round(self) -> bool:
+        """Does what is to be done now; whether there was anything to settle."""
         self._woken.clear()
         if self._cache is not None and not self._cache.answers:
             await self._cache.look()
-        for board in await self._database.read(store.unsettled_boards):
+        unsettled = await self._database.read(store.unsettled_boards)
+        for board in unsettled:
             await self._settle(board)
         if self._is_due("follow", FOLLOW_EVERY_S):
             await self._follow()
         if self._is_due("tend", TEND_EVERY_S):
             await self._tend()
+        return bool(unsettled)
 
     async def rebuild(self) -> list[RebuiltBoard]:
         """Settles and counts every board anew, and builds anew those that Redis follows."""

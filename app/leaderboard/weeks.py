@@ -1,20 +1,20 @@
 """The names of boards: `xp` of all time, and one a week of ISO 8601, in UTC."""
 
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 
 from app.errors import Code, SynclineError
+from app.ledger.boards import XP, weekly_xp
 
-ALL_TIME = "xp"
+ALL_TIME = XP
+WEEK_MS = 7 * 86_400_000
 THIS_WEEK = "xp:week"
 _WEEK = re.compile(r"xp:([0-9]{4})-W([0-9]{2})")
 
 
 def week_board(now_ms: int, weeks_ago: int = 0) -> str:
     """The board of the week that holds a time, or of an earlier one, such as `xp:2026-W49`."""
-    day = datetime.fromtimestamp(now_ms / 1000, UTC) - timedelta(weeks=weeks_ago)
-    year, week, _ = day.isocalendar()
-    return f"xp:{year:04}-W{week:02}"
+    return weekly_xp(now_ms - weeks_ago * WEEK_MS)
 
 
 def kept_board(name: str, now_ms: int, kept_weeks: int) -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from app.database import era
+from app.database import era, roles
 from app.leaderboard.statements import LIST_BOARDS, UNSETTLED_BOARDS
 from tests.sync.database import administer, fetch
 
@@ -18,7 +18,10 @@ def first_line(sql: str) -> str:
     return sql.strip().partition("\n")[0].strip()
 
 
-SET_UP = {first_line(sql) for sql in (era.PRESENT, era.DATABASE, era.CLUSTER, era.NEWEST)}
+SET_UP = {
+    first_line(sql)
+    for sql in (era.PRESENT, era.DATABASE, era.CLUSTER, era.NEWEST, roles.IS_GRANTED, roles.BECOME)
+}
 """What each new connection asks once: not the cost of a request."""
 BACKGROUND = {first_line(sql) for sql in (UNSETTLED_BOARDS, LIST_BOARDS)}
 """What a process asks every few seconds, whether there are requests or not."""
