@@ -2,14 +2,18 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import httpx
+import msgspec
 import pytest
 
 from app.clock import system_clock
+from app.leaderboard.types import BoardAnswer
 from app.leaderboard.weeks import week_board
 from tests.conftest import Cluster, Service, serving
 from tests.leaderboard.lab import UPSERT, Lab
@@ -222,3 +226,18 @@ def test_a_user_does_not_rebuild_boards(service: Service) -> None:
     with service.client() as client:
         answer = client.post("/v1/admin/leaderboards/rebuild")
     assert (answer.status_code, answer.json()["code"]) == (403, "admin-only")
+
+
+def test_the_example_of_the_page_is_a_board() -> None:
+    """What the page shows has the members and the ranks of the real thing."""
+    page = Path(__file__).parents[2] / "docs/how-to/leaderboard.md"
+    (text,) = re.findall(r"```json\n(.*?)```", page.read_text(), re.DOTALL)
+    shown = msgspec.json.decode(text, type=BoardAnswer)
+    assert msgspec.to_builtins(shown) == json.loads(text)
+    scores = [entry.score for entry in shown.entries]
+    assert [entry.rank for entry in shown.entries] == [
+        1 + sum(other > score for other in scores) for score in scores
+    ]
+    assert [(one.rank, one.score) for one in shown.entries if one.me] == [
+        (shown.me.rank, shown.me.score)
+    ]
