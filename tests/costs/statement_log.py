@@ -8,7 +8,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from app.database import era, roles
-from app.leaderboard.statements import LIST_BOARDS, UNSETTLED_BOARDS
 from tests.sync.database import administer, fetch
 
 ENTRY = re.compile(r"\] LOG:  (?:statement|execute [^:]*): (.*)")
@@ -23,8 +22,6 @@ SET_UP = {
     for sql in (era.PRESENT, era.DATABASE, era.CLUSTER, era.NEWEST, roles.IS_GRANTED, roles.BECOME)
 }
 """What each new connection asks once: not the cost of a request."""
-BACKGROUND = {first_line(sql) for sql in (UNSETTLED_BOARDS, LIST_BOARDS)}
-"""What a process asks every few seconds, whether there are requests or not."""
 DRIVER = ("SELECT", "WITH RECURSIVE")
 """How the questions begin that asyncpg itself asks about types, also once a connection; ours are
 not in capitals."""
@@ -54,5 +51,5 @@ class StatementLog:
             found = ENTRY.search(line)
             if found is not None:
                 text = found[1].strip() or following.strip()
-                if text not in SET_UP | BACKGROUND and not text.startswith(DRIVER):
+                if text not in SET_UP and not text.startswith(DRIVER):
                     statements.append(text)

@@ -160,7 +160,7 @@ class Lab:
             await connection.close()
 
     async def clear(self) -> None:
-        await self.execute("truncate standings, boards")
+        await self.execute("truncate boards, standings")
 
     async def settle(self, process: Process) -> None:
         """One round of a keeper, a second after the last."""

@@ -35,7 +35,7 @@ def service(running: Service) -> Service:
     async def clear() -> None:
         connection = await asyncpg.connect(running.database_url)
         try:
-            await connection.execute("truncate standings, boards")
+            await connection.execute("truncate boards, standings")
             await connection.execute("delete from documents")
         finally:
             await connection.close()

@@ -202,7 +202,7 @@ async def test_the_database_is_restored(scene: Scene) -> None:
     await scene.write("p10", 900, True)
     await scene.write("p39", 900, False)
     await scene.recover()
-    await scene.lab.execute("truncate standings, boards")
+    await scene.lab.execute("truncate boards, standings")
     await scene.lab.execute("insert into standings select * from kept")
     await scene.lab.execute("insert into boards select * from kept_boards")
     scene.rows = before
