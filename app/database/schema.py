@@ -219,7 +219,7 @@ standings = Table(
         "standings_unsettled",
         "board",
         postgresql_where=text(
-            "settled is distinct from (case when listed and score > 0 then score end)"
+            "(settled is distinct from (case when listed and score > 0 then score end))::int = 1"
         ),
     ),
     comment="The score of each account on each leaderboard, and whether it wants to be seen "

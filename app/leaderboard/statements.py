@@ -10,8 +10,12 @@ of one moment: the rank is exact.
 
 PRESENT = "(case when listed and score > 0 then score end)"
 """The score under which an account stands on a board; null where it does not."""
-UNSETTLED = f"settled is distinct from {PRESENT}"
-"""To the letter as in the index, which is used only then."""
+UNSETTLED = f"(settled is distinct from {PRESENT})::int = 1"
+"""To the letter as in the index, which is used only then.
+
+Compared with a number, since PostgreSQL then expects few such rows. Of the plain condition it would
+judge by statistics, which after an import say that all rows are so, and would read them all.
+"""
 LARGEST = 2**63 - 1
 PLAYER_BYTES = 16_384
 """Larger documents of players are not looked into, as stored: they would slow all boards down."""

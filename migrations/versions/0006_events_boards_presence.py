@@ -37,7 +37,7 @@ def upgrade() -> None:
         "standings",
         ["board"],
         postgresql_where=sa.text(
-            "settled is distinct from (case when listed and score > 0 then score end)"
+            "(settled is distinct from (case when listed and score > 0 then score end))::int = 1"
         ),
     )
     _create_boards()
