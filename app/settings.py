@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 PREFIX = "SYNCLINE_"
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
 class SettingsError(Exception):
@@ -121,6 +122,8 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         message, _, path = str(error).partition(" - at `$.")
         name = variable(path.rstrip("`")) if path else "a variable"
         raise SettingsError(f"{name}: {message[0].lower()}{message[1:]}.") from error
+    if settings.redis_url is not None and not settings.redis_url.startswith(REDIS_SCHEMES):
+        raise SettingsError(f"SYNCLINE_REDIS_URL: it begins with {' or '.join(REDIS_SCHEMES)}.")
     if settings.jwt_secret is not None and len(settings.jwt_secret.encode()) < 32:
         raise SettingsError("SYNCLINE_JWT_SECRET: a secret needs 32 bytes or more.")
     if settings.admin_token is not None and len(settings.admin_token.encode()) < 32:

@@ -157,7 +157,8 @@ async def count_again(connection: Any, board: str, now_ms: int) -> Board:
     """
     await connection.execute(sql.ADD_BOARD, board, _tag(), now_ms)
     async with connection.transaction():
-        await connection.execute(f"set local statement_timeout = {int(COUNT_TIMEOUT_S * 1000)}")
+        for setting in ("statement_timeout", "lock_timeout"):
+            await connection.execute(f"set local {setting} = {int(COUNT_TIMEOUT_S * 1000)}")
         before = _board(await connection.fetchrow(sql.LOCK_BOARD, board))
         fractions = [part / BUCKETS for part in range(1, BUCKETS)]
         quantiles = await connection.fetchval(sql.BOUNDS, board, fractions, timeout=COUNT_TIMEOUT_S)

@@ -54,3 +54,10 @@ def test_redis_that_is_away_is_told(invoke: Invoke, cluster_18: Cluster) -> None
     )
     assert result.exit_code == 0, result.stderr
     assert row(result) == ["xp", "8", "-"]
+
+
+def test_a_wrong_address_of_redis_is_told(invoke: Invoke) -> None:
+    """A typo must not become a traceback, nor a service without its Redis."""
+    result = invoke("config", SYNCLINE_REDIS_URL="localhost:6379")
+    assert result.exit_code == 1
+    assert "SYNCLINE_REDIS_URL: it begins with redis://" in result.stderr
