@@ -29,6 +29,7 @@ from rich.table import Table
 from app.database.engine import Database as Pool
 from app.database.migrate import migrate
 from bench.generators import FailedRun
+from bench.meters import processor_s
 from bench.service import Database, Service, fresh_database, fresh_service
 
 FILL = (
@@ -60,7 +61,10 @@ class BoardOptions(msgspec.Struct, frozen=True):
 
 
 class Times(msgspec.Struct):
-    """Of one kind of request, in milliseconds."""
+    """Of one kind of request, in milliseconds: how long it took, and of which processor's time.
+
+    PostgreSQL's holds whatever else it did meanwhile, the changing of scores among it.
+    """
 
     source: str
     request: str
@@ -68,6 +72,8 @@ class Times(msgspec.Struct):
     p50_ms: float
     p99_ms: float
     greatest_ms: float
+    service_ms: float
+    postgres_ms: float
 
 
 class BoardResult(msgspec.Struct):
@@ -96,7 +102,7 @@ def measure(options: BoardOptions, say: Callable[[str], None]) -> BoardResult:
                 for changes in (0, options.changes):
                     say(f"From {source}, with {changes} scores changing a second.")
                     with _changing(database, options.accounts, changes):
-                        times += _ask_all(service, source, options, changes)
+                        times += _ask_all(database, service, source, options, changes)
         return BoardResult(options.accounts, fill_s, rebuild_s, build_s, times)
 
 
@@ -176,13 +182,17 @@ def _account(accounts: int) -> str:
     return "-".join((digest[:8], digest[8:12], digest[12:16], digest[16:20], digest[20:]))
 
 
-def _ask_all(service: Service, source: str, options: BoardOptions, changes: int) -> Iterator[Times]:
+def _ask_all(
+    database: Database, service: Service, source: str, options: BoardOptions, changes: int
+) -> Iterator[Times]:
     tokens = [service.token(_account(options.accounts)) for _ in range(options.requests)]
     address = urlsplit(service.url)
     connection = HTTPConnection(str(address.hostname), address.port)
     for name, path in ADDRESSES.items():
         _ask(connection, path, tokens[0])
+        before = processor_s(service.process), processor_s(database.process)
         spent = sorted(_timed(lambda: _ask(connection, path, token)) * 1000 for token in tokens)  # noqa: B023
+        after = processor_s(service.process), processor_s(database.process)
         yield Times(
             source=source,
             request=name,
@@ -190,6 +200,8 @@ def _ask_all(service: Service, source: str, options: BoardOptions, changes: int)
             p50_ms=spent[len(spent) // 2],
             p99_ms=spent[int(len(spent) * 0.99)],
             greatest_ms=spent[-1],
+            service_ms=(after[0] - before[0]) * 1000 / len(spent),
+            postgres_ms=(after[1] - before[1]) * 1000 / len(spent),
         )
     connection.close()
 
@@ -211,7 +223,9 @@ def show(result: BoardResult, out: Console) -> None:
         f"{result.accounts:,} accounts: filled in {result.fill_s:.1f} s, settled and counted in "
         f"{result.rebuild_s:.1f} s, counted and built in Redis in {result.build_s:.1f} s"
     )
-    table = Table("from", "request", "changes/s", "p50, ms", "p99, ms", "greatest, ms")
+    table = Table(
+        "from", "request", "changes/s", "p50, ms", "p99, ms", "service, ms", "PostgreSQL, ms"
+    )
     for one in result.times:
         table.add_row(
             one.source,
@@ -219,6 +233,7 @@ def show(result: BoardResult, out: Console) -> None:
             str(one.changes),
             f"{one.p50_ms:.2f}",
             f"{one.p99_ms:.2f}",
-            f"{one.greatest_ms:.1f}",
+            f"{one.service_ms:.2f}",
+            f"{one.postgres_ms:.2f}",
         )
     out.print(table)

@@ -142,13 +142,15 @@ class RedisBoards:
 
     async def tag(self, board: str) -> int | None:
         """The tag up to which a board has followed; None where there is no such board."""
-        found = await self._ask(board, lambda: self._redis.hget(self._meta(board), "tag"))
-        return int(found) if found is not None and found.isdecimal() else None
+        return await self._number(board, "tag")
 
     async def built_at_ms(self, board: str) -> int:
         """When a board was built last; 0 where it was not."""
-        found = await self._ask(board, lambda: self._redis.hget(self._meta(board), "built_at_ms"))
-        return int(found) if found is not None and found.isdecimal() else 0
+        return await self._number(board, "built_at_ms") or 0
+
+    async def _number(self, board: str, field: str) -> int | None:
+        found = await self._ask(board, lambda: self._redis.hget(self._meta(board), field))
+        return int(found) if isinstance(found, str) and found.isdecimal() else None
 
     async def is_as_counted(self, board: str, tag: int, counts: Counts) -> bool:
         """Whether there are as many scores from each bound on; True where it is at another tag."""
