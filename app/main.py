@@ -12,7 +12,7 @@ from litestar.di import Provide
 from app import openapi, problems
 from app.auth.keys import HttpFetch
 from app.auth.middleware import Authentication
-from app.auth.secret import hs256_secret
+from app.auth.secret import admin_token, hs256_secret
 from app.auth.tokens import Verifier
 from app.clock import Clock, system_clock
 from app.database import migrate
@@ -42,9 +42,15 @@ from app.ledger.ledger import Ledger
 from app.ledger.loading import load_event_types
 from app.logs import log_to_stderr
 from app.methods import Methods
+from app.operations import admin_routes
 from app.operations import routes as operation_routes
+from app.operations.recorder import Recorder
 from app.operations.reference import page
 from app.operations.routes import Operations
+from app.operations.stats import Statistics
+from app.progress import routes as progress_routes
+from app.progress.dashboard import Dashboards
+from app.progress.levels import Levels
 from app.settings import Settings, load_settings
 from app.sync import routes as sync_routes
 from app.sync import store as sync_store
@@ -94,13 +100,23 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         batch_limit=PULL_BATCH,
         queue_limit=settings.queue_limit,
     )
-    documents = Documents(database, pipeline, reader, registry, intake, clock, settings.history)
+    recorder = Recorder(database, clock, settings.rejection_days)
+    documents = Documents(
+        database,
+        pipeline,
+        reader,
+        registry,
+        intake,
+        clock,
+        settings.history,
+        recorder.rejections.note,
+    )
     limits = SyncLimits(settings.max_mutations, settings.max_changes, settings.max_answer_bytes)
     event_intake = EventIntake(
         load_event_types(settings), settings.max_event_bytes, settings.event_days
     )
     ledger = Ledger(database, documents, event_intake, clock, settings.max_events)
-    exchange = Exchange(database, documents, ledger, puller, era, limits)
+    exchange = Exchange(database, documents, ledger, puller, era, limits, recorder.devices.note)
     cache = None if settings.redis_url is None else RedisBoards(settings.redis_url)
     keeper = Keeper(database, clock, cache, kept_weeks=settings.board_weeks)
     pipeline.listen(keeper.note)
@@ -118,6 +134,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         puller.start()
         await leaderboard.start()
         keeping = asyncio.create_task(keeper.run())
+        recorder.start()
         housework = asyncio.create_task(
             housekeeping.run(
                 database,
@@ -138,6 +155,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
             await puller.stop()
             if cache is not None:
                 await cache.aclose()
+            await recorder.stop()
             await verifier.aclose()
             await fetch_keys.aclose()
             await database.close()
@@ -148,15 +166,20 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
             *sync_routes.ROUTES,
             *leaderboard_routes.ROUTES,
             *ledger_routes.ROUTES,
+            *progress_routes.ROUTES,
             *operation_routes.ROUTES,
+            *admin_routes.ROUTES,
         ],
-        middleware=[Methods(), Authentication(verifier)],
+        middleware=[Methods(), Authentication(verifier, admin_token(settings).text)],
         dependencies={
             "documents": _provide(documents),
             "exchange": _provide(exchange),
             "leaderboard": _provide(leaderboard),
             "ledger": _provide(ledger),
+            "dashboards": _provide(Dashboards(database, clock)),
+            "levels": _provide(Levels(database, clock, settings.max_levels)),
             "operations": _provide(operations),
+            "statistics": _provide(Statistics(database, clock, settings.history)),
         },
         exception_handlers={Exception: answer_error},
         lifespan=[lifespan],

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from litestar.routes import BaseRoute, HTTPRoute
@@ -21,6 +21,7 @@ from app.problems import MEDIA_TYPE, STATUS, TITLE
 OPT = "description"
 SCHEMAS = "#/components/schemas/{name}"
 AUTHENTICATED = (Code.TOKEN_MISSING, Code.TOKEN_INVALID, Code.TOKEN_EXPIRED, Code.KEYS_UNAVAILABLE)
+ADMIN = (*AUTHENTICATED, Code.ADMIN_ONLY)
 ALWAYS = (Code.INTERNAL,)
 
 
@@ -44,6 +45,8 @@ class Description:
     """Members of the body that are optional to decode, and refused with a code where missing."""
     query: type | None = None
     problems: tuple[Code, ...] = ()
+    item_problems: tuple[Code, ...] = ()
+    """With which one item of the request may be refused while the others stand."""
     request_headers: tuple[Header, ...] = ()
     response_headers: tuple[Header, ...] = ()
     media_type: str = "application/json"
@@ -98,7 +101,12 @@ def build(routes: Iterable[BaseRoute]) -> bytes:
         "components": {
             "schemas": _portable(schemas),
             "securitySchemes": {
-                "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+                "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "admin": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The operator's token: SYNCLINE_ADMIN_TOKEN",
+                },
             },
         },
     }
@@ -118,7 +126,7 @@ def _require(schema: dict[str, Any], names: Iterable[str]) -> None:
 
 
 def _operation(path: str, method: str, description: Description) -> dict[str, Any]:
-    private = path.startswith("/v1/")
+    scheme = _scheme(path)
     words = re.findall(r"[A-Za-z0-9]+", path.replace("{key}", "document").replace("/v1", ""))
     operation: dict[str, Any] = {
         "operationId": "_".join((method, *words)),
@@ -128,30 +136,44 @@ def _operation(path: str, method: str, description: Description) -> dict[str, An
             *_query_parameters(description.query),
             *(_header(header) for header in description.request_headers),
         ],
-        "responses": _responses(method, description, private),
+        "responses": _responses(method, description, scheme),
     }
     if description.body is not None:
         operation["requestBody"] = {
             "required": description.body_required,
             "content": {"application/json": {"schema": _reference(description.body)}},
         }
-    if private:
-        operation["security"] = [{"token": []}]
+    if scheme is not None:
+        operation["security"] = [{scheme: []}]
     return operation
 
 
-def _responses(method: str, description: Description, private: bool) -> dict[str, Any]:
+def _scheme(path: str) -> Literal["token", "admin"] | None:
+    """Whose token an address takes."""
+    if path.startswith("/v1/admin/"):
+        return "admin"
+    return "token" if path.startswith("/v1/") else None
+
+
+_REFUSALS: dict[str | None, tuple[Code, ...]] = {"token": AUTHENTICATED, "admin": ADMIN, None: ()}
+
+
+def _responses(method: str, description: Description, scheme: str | None) -> dict[str, Any]:
     headers = _answer_headers(description.response_headers)
     responses: dict[str, Any] = {}
     for status, kind in description.answers.items():
-        answer: dict[str, Any] = {"description": _MEANING[status], "headers": headers}
+        meaning = _MEANING[status]
+        if description.item_problems:
+            refusals = "; ".join(f"`{code}`: {TITLE[code]}" for code in description.item_problems)
+            meaning += f"; each item has a result of its own, and may be refused with {refusals}"
+        answer: dict[str, Any] = {"description": meaning, "headers": headers}
         if method != "head" and description.media_type != "application/json":
             answer["content"] = {description.media_type: {"schema": {"type": "string"}}}
         elif method != "head" and kind is not None:
             answer["content"] = {description.media_type: {"schema": _reference(kind)}}
         responses[str(status)] = answer
     by_status: dict[int, list[Code]] = {}
-    for code in (*description.problems, *(AUTHENTICATED if private else ()), *ALWAYS):
+    for code in (*description.problems, *_REFUSALS[scheme], *ALWAYS):
         by_status.setdefault(STATUS[code], []).append(code)
     for status, codes in sorted(by_status.items()):
         problem: dict[str, Any] = {
@@ -189,6 +211,7 @@ def _path_parameters(path: str) -> list[dict[str, Any]]:
         "key": {"type": "string", "pattern": "^[A-Za-z0-9._:~-]{1,128}$"},
         "version": {"type": "integer", "minimum": 1},
         "board": {"type": "string", "description": "`xp`, `xp:week`, or a week: `xp:2026-W49`"},
+        "account": {"type": "string", "minLength": 1, "maxLength": 128},
     }
     return [
         {"name": name, "in": "path", "required": True, "schema": schemas[name]}

@@ -1,6 +1,7 @@
 """What an operator can set: environment variables, read once, checked at start, then frozen."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,8 @@ from msgspec import Meta
 
 PREFIX = "SYNCLINE_"
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+_BEARER = re.compile(r"[!-~]{32,}")
+"""What a header can carry as it is."""
 
 
 class SettingsError(Exception):
@@ -30,7 +33,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     database_url: Annotated[
         str | None, _text("PostgreSQL 15 to 18; none: an embedded one in the data directory")
     ] = None
-    data_dir: Annotated[str, _text("Embedded database and development secret")] = "./.syncline"
+    data_dir: Annotated[str, _text("Embedded database and generated secrets")] = "./.syncline"
     host: Annotated[str, _text("Address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(description="Port to listen on; 0: any free one", ge=0, le=65535)] = (
         8080
@@ -83,6 +86,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     event_days: Annotated[
         int, _limit("Days that an event may lie in the past; an older one is dated so")
     ] = 366
+    max_levels: Annotated[int, _limit("Levels in the catalogue")] = 10_000
     max_operations: Annotated[int, _limit("Operations in one PATCH")] = 500
     max_changes: Annotated[int, _limit("Changes in one answer of a sync")] = 500
     max_answer_bytes: Annotated[int, _limit("Size of the documents in one answer of a sync")] = (
@@ -95,6 +99,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int, _limit("Weeks before this one whose leaderboards are kept", minimum=0)
     ] = 12
 
+    rejection_days: Annotated[
+        int, _limit("Days for which it is kept that something was refused")
+    ] = 30
     fold_days: Annotated[
         int, _limit("Days after which edits and devices that were away are folded together")
     ] = 180
@@ -126,8 +133,10 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         raise SettingsError(f"SYNCLINE_REDIS_URL: it begins with {' or '.join(REDIS_SCHEMES)}.")
     if settings.jwt_secret is not None and len(settings.jwt_secret.encode()) < 32:
         raise SettingsError("SYNCLINE_JWT_SECRET: a secret needs 32 bytes or more.")
-    if settings.admin_token is not None and len(settings.admin_token.encode()) < 32:
-        raise SettingsError("SYNCLINE_ADMIN_TOKEN: a token needs 32 bytes or more.")
+    if settings.admin_token is not None and not _BEARER.fullmatch(settings.admin_token):
+        raise SettingsError(
+            "SYNCLINE_ADMIN_TOKEN: a token needs 32 bytes or more, of ASCII without spaces."
+        )
     return settings
 
 

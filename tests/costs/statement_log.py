@@ -8,6 +8,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from app.database import era, roles
+from app.documents import statements
+from app.operations import store as operations_store
 from tests.sync.database import administer, fetch
 
 ENTRY = re.compile(r"\] LOG:  (?:statement|execute [^:]*): (.*)")
@@ -22,6 +24,17 @@ SET_UP = {
     for sql in (era.PRESENT, era.DATABASE, era.CLUSTER, era.NEWEST, roles.IS_GRANTED, roles.BECOME)
 }
 """What each new connection asks once: not the cost of a request."""
+NOW_AND_THEN = (
+    statements.READ_SIDECAR_SIZES,
+    statements.PRUNE_MUTATIONS,
+    statements.PRUNE_PROPOSALS,
+    operations_store.UPDATE_DEVICES,
+    operations_store.ADD_DEVICE,
+    operations_store.WRITE_REJECTIONS,
+    operations_store.FORGET_REJECTIONS,
+)
+BY_THE_WAY = SET_UP | {first_line(sql) for sql in NOW_AND_THEN}
+"""And what a process asks or writes by its own clock, when it happens to be just then."""
 DRIVER = ("SELECT", "WITH RECURSIVE")
 """How the questions begin that asyncpg itself asks about types, also once a connection; ours are
 not in capitals."""
@@ -51,5 +64,5 @@ class StatementLog:
             found = ENTRY.search(line)
             if found is not None:
                 text = found[1].strip() or following.strip()
-                if text not in SET_UP and not text.startswith(DRIVER):
+                if text not in BY_THE_WAY and not text.startswith(DRIVER):
                     statements.append(text)
