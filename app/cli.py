@@ -251,7 +251,7 @@ def rebuild_leaderboards() -> None:
         with serving.database_url(settings, say) as url:
             boards = asyncio.run(rebuild(settings, url))
         rows = [(one.board, str(one.accounts), "yes" if one.cached else "-") for one in boards]
-        out.print(_table(("Board", "Accounts", "In Redis"), rows))
+        out.print(table(("Board", "Accounts", "In Redis"), rows))
 
 
 @main.group()
