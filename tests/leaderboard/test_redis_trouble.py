@@ -232,6 +232,34 @@ async def test_a_process_dies_between_its_commit_and_redis(scene: Scene) -> None
     await scene.recover()
 
 
+async def test_redis_goes_on_from_the_tag_of_an_update_alone(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is lost of a board shifts ranks far from it, where nobody looks: the tag must tell."""
+    monkeypatch.setattr(keeper, "COMPARE_EVERY_S", 1e9)
+    await scene.recover()
+    assert scene.one.cache is not None
+    tag = await scene.one.cache.tag("xp")
+    await scene.write("p03", 15, True)
+    async with scene.lab.database.connection() as connection:
+        lost = await store.settle(connection, "xp", 500, NOW_MS)
+    assert lost is not None
+    assert lost.old_tag == tag
+    await scene.write("p11", 1, True)
+    async with scene.lab.database.connection() as connection:
+        late = await store.settle(connection, "xp", 500, NOW_MS)
+    assert late is not None
+    assert not await scene.one.cache.push("xp", *late)
+    assert await scene.one.cache.tag("xp") == tag
+    await scene.check()
+    assert await scene.one.cache.push("xp", *lost)
+    await scene.check()
+    assert await scene.one.cache.push("xp", *late)
+    before = scene.one.board.answered["redis"]
+    await scene.check()
+    assert scene.one.board.answered["redis"] > before
+
+
 async def test_only_one_process_builds(scene: Scene) -> None:
     """Two that built at once would copy a million rows twice."""
     scene.server.client().flushall()
