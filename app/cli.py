@@ -27,11 +27,20 @@ from app.database.trouble import DATABASE_ERRORS, describe
 from app.documents.rules import load_registry
 from app.documents.types import require_key
 from app.errors import SynclineError
+from app.import_command import Order, run_import
 from app.leaderboard.rebuild import rebuild
 from app.logs import log_to_stderr
 from app.main import StartError
 from app.operations import audit as audit_module
 from app.operations import doctor as doctor_module
+from app.operations.importing.mapping import (
+    MappingError,
+    load_mapping,
+    mapping_text,
+    renamed,
+    shipped,
+)
+from app.operations.importing.source import SourceError
 from app.rules_replay import replay_module
 from app.settings import Settings, SettingsError, load_settings, unknown_variables, variable
 from app.tables import table
@@ -45,6 +54,8 @@ SECRETS = {"admin_token", "jwt_secret"}
 URLS = {"database_url", "jwks_url", "redis_url"}
 PASSWORD = re.compile(r"([?&][^=&]*pass(?:word|phrase)?[^=&]*=)[^&]*", re.IGNORECASE)
 DAY_S = 86_400
+SOME_REJECTED = 3
+"""Exit status of an import that is done, and of which something was rejected."""
 
 out = Console()
 err = Console(stderr=True)
@@ -61,7 +72,9 @@ def expected_failures() -> Iterator[None]:
         yield
     except (
         SettingsError,
+        SourceError,
         EmbeddedError,
+        MappingError,
         MigrationError,
         RegistryError,
         StartError,
@@ -252,6 +265,64 @@ def rebuild_leaderboards() -> None:
             boards = asyncio.run(rebuild(settings, url))
         rows = [(one.board, str(one.accounts), "yes" if one.cached else "-") for one in boards]
         out.print(table(("Board", "Accounts", "In Redis"), rows))
+
+
+@main.command("import")
+@click.argument("mapping", required=False)
+@click.option("--from", "places", multiple=True, help="URL of a PostgreSQL, or a file.")
+@click.option("--dry-run", is_flag=True, help="Say what would become of each row; write nothing.")
+@click.option("--rejects", type=Path, help="File for rejected rows, as JSON lines.")
+@click.option(
+    "--table", "old_table", help="Table to read, where it is not the one that the mapping names."
+)
+@click.option("--source", help="Name of the facts, where it is not the one of the mapping.")
+@click.option("--restart", is_flag=True, help="Begin at the beginning, not where it stopped.")
+@click.option("--show", is_flag=True, help="Print the mapping, to make one's own of it.")
+def import_command(
+    mapping: str | None,
+    places: tuple[str, ...],
+    dry_run: bool,
+    rejects: Path | None,
+    old_table: str | None,
+    source: str | None,
+    restart: bool,
+    show: bool,
+) -> None:
+    """Move in from an earlier system: MAPPING says what becomes of its rows.
+
+    MAPPING is the name of one that ships with Syncline (without any, they are listed) or a file.
+    An import can be stopped at any moment, goes on where it was, and may be repeated: it changes
+    nothing a second time, and loses nothing that was written meanwhile.
+    """
+    with expected_failures():
+        if mapping is None:
+            rows = [(name, load_mapping(name).description) for name in shipped()]
+            out.print(table(("Mapping", "Reads"), rows))
+            return
+        if show:
+            click.echo(mapping_text(mapping), nl=False)
+            return
+        loaded = load_mapping(mapping)
+        if not places:
+            raise SourceError("name what to read with --from: a postgresql:// URL, or a file")
+        kind = "dry-run" if dry_run else "rejects"
+        order = Order(
+            mapping=loaded if source is None else renamed(loaded, source),
+            places=places,
+            table=old_table,
+            rejects=rejects or Path(f"{Path(mapping).stem}-{kind}.jsonl"),
+            dry_run=dry_run,
+            afresh=restart,
+        )
+        settings = _settings()
+        log_to_stderr()
+        with serving.database_url(settings, say) as url:
+            try:
+                complete = asyncio.run(run_import(settings, url, order, out))
+            except KeyboardInterrupt:
+                say("syncline: stopped; the same command goes on from here.")
+                sys.exit(130)
+        sys.exit(0 if complete else SOME_REJECTED)
 
 
 @main.group()

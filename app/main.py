@@ -82,7 +82,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         statement_timeout_ms=settings.statement_timeout_ms,
         on_connect=set_up,
     )
-    pipeline = Pipeline(database, registry, clock, _pipeline_settings(settings))
+    pipeline = Pipeline(database, registry, clock, pipeline_settings(settings))
     intake = Intake(
         settings.max_document_keys, settings.max_operations, settings.max_document_bytes
     )
@@ -127,7 +127,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        await _check_database(database)
+        await check_database(database)
         await remember_rules(database, registry, clock)
         pipeline.start()
         reader.start()
@@ -209,7 +209,7 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
     return Response(body, status_code=status, headers=headers, media_type=problems.MEDIA_TYPE)
 
 
-async def _check_database(database: Database) -> None:
+async def check_database(database: Database) -> None:
     try:
         async with database.connection() as connection:
             present = await migrate.present_revision(connection)
@@ -220,7 +220,7 @@ async def _check_database(database: Database) -> None:
         raise StartError("the database is not up to date: run `syncline migrate`")
 
 
-def _pipeline_settings(settings: Settings) -> PipelineSettings:
+def pipeline_settings(settings: Settings) -> PipelineSettings:
     return PipelineSettings(
         lanes=settings.write_lanes,
         queue_limit=settings.queue_limit,

@@ -11,6 +11,8 @@ from merge_rules.stamp import Stamp
 
 UNKNOWN_DEVICE = ""
 """The entry of whatever was counted before this state was kept; no device has this name."""
+IMPORTED = "import/"
+"""How the entries of imports begin; no device has such a name either."""
 
 
 class Counter(Rule):
@@ -60,6 +62,11 @@ class Counter(Rule):
         return super().operate(state, operation, path, stamp)
 
     def adopt(self, value: Any, stamp: Stamp) -> State:
+        """An import has an entry of its own, which a repeat sets instead of adding to it; of two
+        values that it brings, the one with the later stamp counts."""
+        wall, _, device = stamp
+        if device.startswith(IMPORTED):
+            return {device: (wall + 1, value)}
         return {UNKNOWN_DEVICE: (1, value)} if value else self.bottom
 
     def reconstruct(self, value: Any, current: State, device: str) -> State:
@@ -69,9 +76,13 @@ class Counter(Rule):
         return {device: own, UNKNOWN_DEVICE: (1, seen - own[1])}
 
     def fold(self, state: State, before_ms: int, alive: Collection[str]) -> State:
-        """A device that comes back begins a new entry, so its old one can be anybody's."""
-        gone = [entry for device, entry in state.items() if device not in alive]
-        folded = {device: entry for device, entry in state.items() if device in alive}
+        """A device that comes back begins a new entry, so its old one can be anybody's.
+
+        An import comes back with its old one: folded, it would count twice.
+        """
+        kept = {name for name in state if name in alive or name.startswith(IMPORTED)}
+        gone = [entry for device, entry in state.items() if device not in kept]
+        folded = {device: entry for device, entry in state.items() if device in kept}
         if gone:
             folded[UNKNOWN_DEVICE] = (sum(q for q, _ in gone), sum(n for _, n in gone))
         return folded

@@ -131,6 +131,8 @@ class _Case:
                 return self._fold()
             case "project":
                 return self._project()
+            case "import":
+                return self._import()
 
     def _check_preconditions(self) -> None:
         """If-Match and If-None-Match, for callers who want a lock and no merge."""
@@ -310,6 +312,33 @@ class _Case:
         held = self.rule.bottom if self.current is None else self._state(self.current)
         state = self.mutation.projection(self.rule, held)
         return self._write_state(state, self._encode(state), None)
+
+    def _import(self) -> Decision:
+        """Joins what an earlier system knew: a state that no device of this one has seen.
+
+        It is decided by the value and its date alone, so that repeating it changes nothing.
+        """
+        current, mutation = self.current, self.mutation
+        self.rule.check(mutation.value)
+        if current is not None and current.epoch > 0:
+            return self._superseded(current)
+        state = self.rule.adopt(mutation.value, mutation.stamp)
+        if current is None:
+            return self._write_state(state, self._encode(state), None)
+        if self.rule.name == "strict":
+            if self._encode(state).value == current.stored.value:
+                return Decision("unchanged", current)
+            raise self._problem(
+                Code.CONFLICT, "This document is never merged, and another one stands here."
+            )
+        joined = self.rule.join(self._state(current), state)
+        decision = self._write_state(joined, self._encode(joined), Proposed(self._encode(state)))
+        if decision.outcome == "applied":
+            decision.outcome = "merged"
+            self._explain(decision, self.rule.bottom, state)
+        else:
+            decision.proposed = None  # nobody goes on from it
+        return decision
 
     # --- outcomes ----------------------------------------------------------------------------
 

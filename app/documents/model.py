@@ -12,6 +12,10 @@ from merge_rules.rule import ABSENT, Operation, Rule, State
 from merge_rules.stamp import Stamp
 from merge_rules.state import Stored
 
+FOR_GOOD_MS = 2**53 - 1
+"""When the id of an import counts as accepted, so that it is never pruned: what was imported may
+be imported again after years, when the document has forgotten what was taken away from it."""
+
 
 @dataclass(slots=True)
 class Snapshot:
@@ -94,7 +98,7 @@ Projection = Callable[[Rule, State], State]
 class Mutation:
     """A change that a device asks for, decoded and checked as far as it can be by itself."""
 
-    op: Literal["put", "patch", "delete", "restore", "fold", "project"]
+    op: Literal["put", "patch", "delete", "restore", "fold", "project", "import"]
     key: str
     digest: bytes
     """Of what it asks: the same id with another digest is another mutation."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Literal
+from uuid import UUID
 
 from msgspec import Raw, UnsetType
 
@@ -18,6 +19,7 @@ from app.documents.types import (
 )
 from app.errors import Code, SynclineError
 from merge_rules.canonical import check, encode, parse
+from merge_rules.counter import IMPORTED
 from merge_rules.refusal import OperationRefused, Path, Refusal, parse_pointer
 from merge_rules.rule import ABSENT, Operation, OperationName
 from merge_rules.stamp import Stamp, edit_stamp
@@ -126,6 +128,27 @@ class Intake:
         if body.op in WITHOUT_OPERAND:
             raise OperationRefused(path, f"`{body.op}` takes no `value`")
         return Operation(body.op, path, self._value(body.value, path)[0])
+
+    def imported(self, key: str, value: Any, source: str, account: str, dated_ms: int) -> Mutation:
+        """What an earlier system knew of a document, as of a time; 0: it did not say when.
+
+        Counts are the import's own in each account, so that those of two accounts which become
+        one add up. Raises SynclineError where the value can be in no document.
+        """
+        value, canonical = self._value(Raw(encode(value)))
+        owner = blake2b(account.encode(), digest_size=4).hexdigest()
+        content = f"{source}\0{dated_ms}\0".encode() + canonical
+        digest = _digest("import", key, content)
+        return Mutation(
+            op="import",
+            key=key,
+            digest=digest,
+            stamp=(dated_ms, 0, f"{IMPORTED}{source}/{owner}"),
+            id=UUID(bytes=digest, version=5),
+            device=f"import:{source}",
+            value=value,
+            sent=canonical,
+        )
 
     def _value(self, raw: Raw, at: Path = ()) -> tuple[Any, bytes]:
         """The value that is to stand at a path of the document, and its canonical bytes."""

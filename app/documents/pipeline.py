@@ -362,7 +362,7 @@ class Pipeline:
         if mutation.key in SERVER_OWNED and mutation.op in BY_CLIENTS:
             return Decision(None, current, problem=_server_owned(mutation.key))
         limit = self._settings.max_documents
-        makes_one = current is None and mutation.op in ("put", "patch")
+        makes_one = current is None and mutation.op in ("put", "patch", "import")
         if makes_one and workspace.counts.get(account, 0) >= limit:
             detail = f"An account may have {limit} documents: put more into each."
             problem = SynclineError(Code.TOO_MANY_DOCUMENTS, detail, limit=limit)

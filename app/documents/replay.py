@@ -17,6 +17,8 @@ from merge_rules.registry import Registry
 from merge_rules.rule import ABSENT, Rule, State
 
 PORTION = 500
+IMPORTS = "import:"
+"""How the devices begin as which imports write."""
 FormerRule = Callable[[str], Rule | None]
 
 
@@ -97,6 +99,12 @@ def _replay(rule: Rule, history: Sequence[Revision], former_rule: FormerRule) ->
         document = revision.document
         if document.epoch != before.document.epoch or document.deleted:
             state = decoded(revision)
+            continue
+        if revision.outcome == "merged" and (document.device or "").startswith(IMPORTS):
+            # It brought a state with dates of its own.
+            brought, made_by = revision.proposed.stored, document.rule
+            at_ms = document.updated_at_ms
+            state = rule.join(state, decode_state(rule, former_rule, brought, made_by, at_ms))
             continue
         merged = revision.outcome == "merged"
         seen = by_version.get(document.base or 0) if merged else before

@@ -25,6 +25,13 @@ def load_registry(settings: Settings) -> Registry:
     return registry
 
 
+async def learn_rules(database: Database, registry: Registry) -> None:
+    """Learns the rules of the past, and writes nothing."""
+    async with database.connection() as connection:
+        for _, fingerprint, definition in await store.read_rules(connection):
+            registry.remember(fingerprint, definition)
+
+
 async def remember_rules(database: Database, registry: Registry, clock: Clock) -> None:
     """Learns the rules of the past and keeps the present ones for the future.
 

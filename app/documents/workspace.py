@@ -13,6 +13,7 @@ from uuid import UUID
 from app.documents import store
 from app.documents.cache import BASES_KEPT, Head, Kept, last_owns
 from app.documents.model import (
+    FOR_GOOD_MS,
     Accepted,
     Committed,
     Decision,
@@ -85,7 +86,7 @@ class Workspace:
         if decision.change != "version" and decision.proposed is not None and mutation.device:
             self._add_proposal(account, mutation, decision, base)
         number = None
-        if mutation.device is not None:
+        if mutation.device is not None and mutation.op != "import":
             last, accepted = self.devices.get((account, mutation.device), DeviceRecord())
             if numbered and mutation.id is not None:
                 number = accepted = accepted + 1
@@ -95,7 +96,8 @@ class Workspace:
         if mutation.id is not None:
             seen = Accepted(mutation.digest, number)
             self.seen[account, mutation.id] = seen
-            self.new_seen.append((account, mutation.id, mutation.key, *seen, self.now_ms))
+            seen_ms = FOR_GOOD_MS if mutation.op == "import" else self.now_ms
+            self.new_seen.append((account, mutation.id, mutation.key, *seen, seen_ms))
 
     def inherit(self, account: str, mutation: Mutation) -> None:
         """Takes what a duplicate proposed on another device into the view of this one.

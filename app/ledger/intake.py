@@ -14,7 +14,7 @@ from app.ledger.event_type import EventType, EventTypes, Reads
 from app.ledger.model import Event
 from app.ledger.types import EventBody, EventIdentity
 from app.requests import decode_body
-from merge_rules.canonical import parse
+from merge_rules.canonical import encode, parse
 from merge_rules.refusal import Refusal
 from merge_rules.stamp import SKEW_TOLERANCE_MS
 from merge_rules.verification.time_limit import TimeUp
@@ -66,6 +66,34 @@ class EventIntake:
                     path=f"$.{where}",
                 ) from error
             return UnreadEvent(identity.id, _text(identity.type), problem)
+
+    def imported(
+        self,
+        event_type: EventType,
+        id: UUID,
+        payload: Any,
+        claimed_ms: int | None,
+        otherwise_ms: int,
+        sender: Sender,
+    ) -> Event:
+        """A fact of an earlier system, of any age; it lies in the future no more than others.
+
+        `payload` is JSON that nobody has looked at. Raises SynclineError.
+        """
+        decoded, text = self._payload(event_type, encode(payload))
+        at_ms = otherwise_ms if claimed_ms is None else claimed_ms
+        at_ms = max(0, min(at_ms, sender.now_ms))
+        return Event(
+            id=id,
+            type=event_type,
+            payload=decoded,
+            text=text,
+            digest=digest(event_type.name, text, claimed_ms),
+            at_ms=at_ms,
+            claimed_at_ms=None if at_ms == claimed_ms else claimed_ms,
+            device=sender.device,
+            reads=reads_of(event_type, decoded),
+        )
 
     def _event(self, body: EventBody, sender: Sender) -> Event:
         event_type = self.types.get(body.type)

@@ -9,11 +9,12 @@ from app.database.engine import Database
 from app.documents.documents import EVENTS, Documents
 from app.documents.submission import Submission
 from app.errors import Code, SynclineError
-from app.ledger import audit
+from app.ledger import audit, store
 from app.ledger.intake import EventIntake, Sender, UnreadEvent
 from app.ledger.model import Event, EventDecision
 from app.ledger.results import event_results
 from app.ledger.types import Audit, EventResult
+from app.ledger.work import reading
 
 READ_AT_ONCE = 256 * 1024
 """Bytes of events that are decoded before other requests have their turn."""
@@ -78,6 +79,15 @@ class Ledger:
             if isinstance(one, UnreadEvent):
                 self._documents.rejected(account, EVENTS + one.type, one.problem)
         return event_results(events, recorded)
+
+    async def foresee(self, account: str, events: Sequence[Event]) -> list[EventDecision]:
+        """What would become of events if they were recorded now; nothing is written."""
+        asked = reading((account, event) for event in events)
+        work = await self._database.read(
+            lambda connection: store.read(connection, asked, self.clock())
+        )
+        decisions, _ = work.decide(account, events)
+        return decisions
 
     async def audit(self, account: str) -> Audit:
         """Whether the totals of the account are what its events add up to."""

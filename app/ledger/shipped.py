@@ -79,7 +79,7 @@ def _reads_of_attempt(payload: Attempt) -> Reads:
 
 def _project_attempt(payload: Attempt, occasion: Occasion, known: Known) -> Effects:
     level = known.level(payload.level)
-    _refuse_more_correct(payload.correct_answers, payload.total_questions)
+    refuse_more_correct(payload.correct_answers, payload.total_questions)
     if payload.correct_answers < level.min_correct:
         return Effects({XP: 0})
     name = completed(payload.level)
@@ -87,7 +87,7 @@ def _project_attempt(payload: Attempt, occasion: Occasion, known: Known) -> Effe
     return Effects({XP: 0 if repeated else level.xp_reward, name: 1})
 
 
-def _refuse_more_correct(correct: int, total: int) -> None:
+def refuse_more_correct(correct: int, total: int) -> None:
     if correct > total:
         raise EventRefused("`correct_answers` cannot be more than `total_questions`")
 
@@ -113,7 +113,7 @@ def accuracy(correct: int, total: int) -> float:
 
 
 def _project_session(payload: StudySession, occasion: Occasion, known: Known) -> Effects:
-    _refuse_more_correct(payload.correct_answers, payload.total_questions)
+    refuse_more_correct(payload.correct_answers, payload.total_questions)
     return Effects(
         {"points": payload.points, SESSIONS: 1},
         lambda rule, state: studied(payload, occasion, rule, state),
@@ -122,6 +122,16 @@ def _project_session(payload: StudySession, occasion: Occasion, known: Known) ->
 
 def studied(payload: StudySession, occasion: Occasion, rule: Rule, state: State) -> State:
     """What a study session adds to the document `profile`."""
+    return joined(
+        rule,
+        counted(rule, state, "total_points", payload.points),
+        counted(rule, state, "total_sessions", 1),
+        took_place(payload, occasion, rule),
+    )
+
+
+def took_place(payload: StudySession, occasion: Occasion, rule: Rule) -> State:
+    """The same without its counts: that there was such a session on such a day."""
     speed = payload.blink_speed
     last = {
         "id": str(occasion.id),
@@ -136,8 +146,6 @@ def studied(payload: StudySession, occasion: Occasion, rule: Rule, state: State)
     assert streak is not None
     assert best is not None
     deltas = [
-        counted(rule, state, "total_points", payload.points),
-        counted(rule, state, "total_sessions", 1),
         {"streak": streak.delta(streak.bottom, on_day(occasion.at_ms), (occasion.at_ms, 0, ""))},
         {"last_session": best.delta(best.bottom, last, (occasion.at_ms, 0, ""))},
     ]
