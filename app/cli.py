@@ -28,6 +28,7 @@ from app.documents.rules import load_registry
 from app.documents.types import require_key
 from app.errors import SynclineError
 from app.import_command import Order, run_import
+from app.leaderboard.rebuild import rebuild
 from app.logs import log_to_stderr
 from app.main import StartError
 from app.operations import audit as audit_module
@@ -247,6 +248,23 @@ def bench(arguments: tuple[str, ...]) -> None:
 
     with expected_failures():
         measure.main(arguments, prog_name="syncline bench")
+
+
+@main.group("leaderboard")
+def leaderboard_group() -> None:
+    """The leaderboards."""
+
+
+@leaderboard_group.command("rebuild")
+def rebuild_leaderboards() -> None:
+    """Count every board anew, and build anew those that Redis has."""
+    with expected_failures():
+        log_to_stderr()
+        settings = _settings()
+        with serving.database_url(settings, say) as url:
+            boards = asyncio.run(rebuild(settings, url))
+        rows = [(one.board, str(one.accounts), "yes" if one.cached else "-") for one in boards]
+        out.print(table(("Board", "Accounts", "In Redis"), rows))
 
 
 @main.command("import")

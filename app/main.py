@@ -32,6 +32,10 @@ from app.documents.rules import load_registry, remember_rules
 from app.errors import SynclineError
 from app.failures import failure
 from app.hot_routes import HotRoutes
+from app.leaderboard import routes as leaderboard_routes
+from app.leaderboard.keeper import Keeper
+from app.leaderboard.leaderboard import Leaderboard
+from app.leaderboard.redis_boards import RedisBoards
 from app.ledger import routes as ledger_routes
 from app.ledger.intake import EventIntake
 from app.ledger.ledger import Ledger
@@ -113,6 +117,10 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
     )
     ledger = Ledger(database, documents, event_intake, clock, settings.max_events)
     exchange = Exchange(database, documents, ledger, puller, era, limits, recorder.devices.note)
+    cache = None if settings.redis_url is None else RedisBoards(settings.redis_url)
+    keeper = Keeper(database, clock, cache, kept_weeks=settings.board_weeks)
+    pipeline.listen(keeper.note)
+    leaderboard = Leaderboard(database, clock, keeper, cache, kept_weeks=settings.board_weeks)
     operations = Operations(database, clock, version("syncline"), clock())
     fetch_keys = HttpFetch()
     verifier = Verifier(settings, hs256_secret(settings), clock, fetch_keys)
@@ -124,6 +132,8 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         pipeline.start()
         reader.start()
         puller.start()
+        await leaderboard.start()
+        keeping = asyncio.create_task(keeper.run())
         recorder.start()
         housework = asyncio.create_task(
             housekeeping.run(
@@ -138,10 +148,13 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
             yield
         finally:
             housework.cancel()
-            await asyncio.gather(housework, return_exceptions=True)
+            keeping.cancel()
+            await asyncio.gather(housework, keeping, return_exceptions=True)
             await pipeline.stop()
             await reader.stop()
             await puller.stop()
+            if cache is not None:
+                await cache.aclose()
             await recorder.stop()
             await verifier.aclose()
             await fetch_keys.aclose()
@@ -151,6 +164,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         route_handlers=[
             *document_routes.ROUTES,
             *sync_routes.ROUTES,
+            *leaderboard_routes.ROUTES,
             *ledger_routes.ROUTES,
             *progress_routes.ROUTES,
             *operation_routes.ROUTES,
@@ -160,6 +174,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         dependencies={
             "documents": _provide(documents),
             "exchange": _provide(exchange),
+            "leaderboard": _provide(leaderboard),
             "ledger": _provide(ledger),
             "dashboards": _provide(Dashboards(database, clock)),
             "levels": _provide(Levels(database, clock, settings.max_levels)),
@@ -178,6 +193,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
     operations.openapi = openapi.build(app.routes)
     operations.reference = page(operations.openapi)
     app.state.operations = operations
+    app.state.leaderboard = leaderboard
     return app
 
 

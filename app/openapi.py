@@ -210,6 +210,7 @@ def _path_parameters(path: str) -> list[dict[str, Any]]:
     schemas: dict[str, dict[str, Any]] = {
         "key": {"type": "string", "pattern": "^[A-Za-z0-9._:~-]{1,128}$"},
         "version": {"type": "integer", "minimum": 1},
+        "board": {"type": "string", "description": "`xp`, `xp:week`, or a week: `xp:2026-W49`"},
         "account": {"type": "string", "minLength": 1, "maxLength": 128},
     }
     return [

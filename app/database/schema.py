@@ -22,6 +22,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 
 metadata = MetaData(
     naming_convention={
@@ -207,6 +208,7 @@ standings = Table(
     Column("board", Text, primary_key=True),
     Column("score", BigInteger, nullable=False),
     Column("listed", Boolean, nullable=False),
+    Column("settled", BigInteger),
     Index(
         "standings_ranked",
         "board",
@@ -214,9 +216,42 @@ standings = Table(
         text("account desc"),
         postgresql_where=text("listed"),
     ),
+    Index(
+        "standings_unsettled",
+        "board",
+        postgresql_where=text(
+            "(settled is distinct from (case when listed and score > 0 then score end))::int = 1"
+        ),
+    ),
     comment="The score of each account on each leaderboard, and whether it wants to be seen "
-    "there. Equal scores stand in the order of the bytes of the account, as in Redis.",
+    "there. Equal scores stand in the order of the bytes of the account, as in Redis. `settled` is "
+    "the score under which the board counts it, none where it does not: it follows `score` within "
+    "a second, and the rows that it has not yet followed are those of the index.",
     **UPDATED_IN_PLACE,
+)
+
+boards = Table(
+    "boards",
+    metadata,
+    Column("board", Text, primary_key=True),
+    Column("tag", BigInteger, nullable=False),
+    Column("bounds", ARRAY(BigInteger), nullable=False),
+    Column("above", ARRAY(BigInteger), nullable=False),
+    Column("members", BigInteger, nullable=False),
+    Column("moved", BigInteger, nullable=False),
+    Column("counted_at_ms", BigInteger, nullable=False),
+    CheckConstraint("cardinality(bounds) = cardinality(above)", name="counted_at_each_bound"),
+    comment="How many settled scores each board has, and how many from each bound on: what makes a "
+    "rank among a million quick to count. The tag is random and new with each settling; Redis "
+    "names the one up to which it has followed.",
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+    comment="Secrets of this deployment that all its processes share, and that a restore keeps.",
 )
 
 catalogues = Table(

@@ -21,8 +21,9 @@ def upgrade() -> None:
         sa.Column("board", sa.Text(), nullable=False),
         sa.Column("score", sa.BigInteger(), nullable=False),
         sa.Column("listed", sa.Boolean(), nullable=False),
+        sa.Column("settled", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("account", "board", name=op.f("standings_pkey")),
-        comment="The score of each account on each leaderboard, and whether it wants to be seen there. Equal scores stand in the order of the bytes of the account, as in Redis.",
+        comment="The score of each account on each leaderboard, and whether it wants to be seen there. Equal scores stand in the order of the bytes of the account, as in Redis. `settled` is the score under which the board counts it, none where it does not: it follows `score` within a second, and the rows that it has not yet followed are those of the index.",
         postgresql_with={"fillfactor": 50},
     )
     op.create_index(
@@ -31,6 +32,15 @@ def upgrade() -> None:
         ["board", sa.text("score desc"), sa.text("account desc")],
         postgresql_where=sa.text("listed"),
     )
+    op.create_index(
+        "standings_unsettled",
+        "standings",
+        ["board"],
+        postgresql_where=sa.text(
+            "(settled is distinct from (case when listed and score > 0 then score end))::int = 1"
+        ),
+    )
+    _create_boards()
     op.create_table(
         "catalogues",
         sa.Column("version", sa.Integer(), autoincrement=False, nullable=False),
@@ -81,6 +91,31 @@ def upgrade() -> None:
     )
 
 
+def _create_boards() -> None:
+    op.create_table(
+        "boards",
+        sa.Column("board", sa.Text(), nullable=False),
+        sa.Column("tag", sa.BigInteger(), nullable=False),
+        sa.Column("bounds", sa.ARRAY(sa.BigInteger()), nullable=False),
+        sa.Column("above", sa.ARRAY(sa.BigInteger()), nullable=False),
+        sa.Column("members", sa.BigInteger(), nullable=False),
+        sa.Column("moved", sa.BigInteger(), nullable=False),
+        sa.Column("counted_at_ms", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint(
+            "cardinality(bounds) = cardinality(above)", name=op.f("boards_counted_at_each_bound")
+        ),
+        sa.PrimaryKeyConstraint("board", name=op.f("boards_pkey")),
+        comment="How many settled scores each board has, and how many from each bound on: what makes a rank among a million quick to count. The tag is random and new with each settling; Redis names the one up to which it has followed.",
+    )
+    op.create_table(
+        "secrets",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("value", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("secrets_pkey")),
+        comment="Secrets of this deployment that all its processes share, and that a restore keeps.",
+    )
+
+
 def _extend_events() -> None:
     """No version of Syncline wrote events until now, so no row needs its effects."""
     op.add_column("events", sa.Column("effects", sa.JSON(), nullable=False))
@@ -111,7 +146,15 @@ def _extend_devices() -> None:
 
 
 def downgrade() -> None:
-    for table in ("imports", "presence", "processes", "rejections", "standings"):
+    for table in (
+        "imports",
+        "presence",
+        "processes",
+        "rejections",
+        "secrets",
+        "boards",
+        "standings",
+    ):
         op.drop_table(table)
     op.drop_constraint(op.f("levels_version_fkey"), "levels", type_="foreignkey")
     op.drop_table("catalogues")

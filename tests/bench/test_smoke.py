@@ -66,3 +66,17 @@ def test_fairness_is_measured_beside_a_flood(tmp_path: Path) -> None:
     for name in ("alone", "beside", "flood"):
         (load,) = loads[name]
         assert load["requests"] > 0
+
+
+def test_boards_are_measured(tmp_path: Path) -> None:
+    """The same figures have to come out again when somebody doubts them."""
+    file = tmp_path / "figures.json"
+    finished = subprocess.run(
+        [sys.executable, "-m", "bench", "board", "--accounts", "300", "--requests", "5",
+         "--json", str(file)],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    report: dict[str, Any] = json.loads(file.read_text())
+    measured = {(one["source"], one["changes"]) for one in report["times"]}
+    assert measured == {("PostgreSQL", 0), ("PostgreSQL", 200), ("Redis", 0), ("Redis", 200)}

@@ -20,7 +20,7 @@ from merge_rules import (
     union,
 )
 from merge_rules.canonical import MAX_INTEGER
-from merge_rules.documents import GAME_STATS, LESSON, LESSON_PROGRESS, SETTINGS, USER_STATS
+from merge_rules.documents import GAME_STATS, LESSON, LESSON_PROGRESS, PLAYER, SETTINGS, USER_STATS
 from merge_rules.rule import ABSENT, Operation, OperationName
 
 NOW = 1_764_000_000_000
@@ -268,6 +268,14 @@ SCENARIOS = (
         one({"xp": 1510, "hearts": 4, "max_streak": 9, "display_name": "Ada"}),
         two({"xp": 1490, "hearts": 5, "max_streak": 8, "display_name": "Ada L."}),
         ({"xp": 1500, "hearts": 5, "max_streak": 8, "display_name": "Ada"},),
+    ),
+    Scenario(
+        "player",
+        "a document that ships registered",
+        PLAYER,
+        one({"display_name": "Ada L.", "avatar": "fox", "listed": True}),
+        two({"display_name": "Ada", "listed": False}),
+        ({"display_name": "Ada", "avatar": "fox", "listed": True},),
     ),
     Scenario(
         "lesson",

@@ -31,6 +31,11 @@ PULL_STATEMENTS = 1
 DASHBOARD_STATEMENTS = 1
 """Documents and study sessions are of one moment."""
 
+BOARD_STATEMENTS = 1
+"""A part of a leaderboard, ranks and names: of one moment."""
+CACHED_BOARD_STATEMENTS = 2
+"""The same where Redis has the board: what Redis does not know yet, and the players shown."""
+
 STORED_BYTES = 470
 """Of the example's row in `documents`, whose value has 304 bytes and whose account has 12."""
 SIDECAR_BYTES = 50

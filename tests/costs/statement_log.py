@@ -46,11 +46,11 @@ class StatementLog:
     def __init__(self, database_url: str) -> None:
         (row,) = fetch(database_url, "select current_setting('data_directory')")
         self._file = Path(row[0]).parent / "postgres.log"
-        self._url = database_url
+        self.url = database_url
 
     def watch(self) -> None:
-        name = urlsplit(self._url).path.removeprefix("/")
-        administer(self._url, f"alter database \"{name}\" set log_statement = 'all'")
+        name = urlsplit(self.url).path.removeprefix("/")
+        administer(self.url, f"alter database \"{name}\" set log_statement = 'all'")
 
     @contextmanager
     def recorded(self) -> Iterator[list[str]]:

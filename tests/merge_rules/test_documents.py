@@ -25,6 +25,10 @@ SHIPPED = {
         "'total_questions': counter, 'total_time_spent': counter, 'wrong_answers': counter, "
         "'xp': counter}, last_write_wins)"
     ),
+    "player": (
+        "record({'avatar': last_write_wins, 'display_name': last_write_wins, "
+        "'listed': last_write_wins}, last_write_wins)"
+    ),
     "lesson:*": "record({'is_completed': flag, 'last_attempted': maximum}, last_write_wins)",
 }
 
@@ -118,6 +122,16 @@ def test_a_lesson_of_two_devices() -> None:
         {"is_completed": True, "last_attempted": 9, "order_number": 4},
         {"last_attempted": 7, "order_number": 2, "skip_number": 10},
     ) == {"is_completed": True, "last_attempted": 9, "order_number": 2, "skip_number": 10}
+
+
+def test_a_player_of_two_devices() -> None:
+    """A new name on one device must not put a player back on the boards that left on another."""
+    assert merged(
+        "player",
+        {"display_name": "Ada", "avatar": "fox", "listed": True},
+        {"display_name": "Ada L.", "avatar": "fox", "listed": True},
+        {"display_name": "Ada", "avatar": "owl", "listed": False},
+    ) == {"display_name": "Ada L.", "avatar": "owl", "listed": False}
 
 
 def test_an_unnamed_document_of_two_devices() -> None:
