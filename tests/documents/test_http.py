@@ -136,6 +136,8 @@ ADDRESSES = {
     "/v1/events": "OPTIONS, POST",
     "/v1/ledger/audit": "GET, HEAD, OPTIONS",
     "/v1/levels": "GET, HEAD, OPTIONS",
+    "/v1/leaderboards/xp": "GET, HEAD, OPTIONS",
+    "/v1/admin/leaderboards/rebuild": "OPTIONS, POST",
     "/v1/dashboard": "GET, HEAD, OPTIONS",
     "/v1/admin/levels": "GET, HEAD, OPTIONS, PUT",
     "/v1/admin/stats": "GET, HEAD, OPTIONS",
