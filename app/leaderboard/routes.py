@@ -3,7 +3,7 @@
 from typing import Any
 
 import msgspec
-from litestar import Request, Response, get, post
+from litestar import Request, Response, post, route
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
@@ -18,8 +18,9 @@ from app.requests import decode_query
 _encode = msgspec.json.Encoder().encode
 
 
-@get(
+@route(
     "/v1/leaderboards/{board:str}",
+    http_method=["GET", "HEAD"],
     opt=Description(
         "The best of a board, or the entries around the caller",
         query=BoardQuery,
