@@ -27,7 +27,10 @@ begin
                     'role {ROLE}; grant {ROLE} to %" once', current_user;
         end;
     end if;
-    if not pg_has_role(current_user, '{ROLE}', 'member') then
+    -- From 16 on, who makes a role is a member of it that may grant it and not become it.
+    if not pg_has_role(current_user, '{ROLE}', case
+            when current_setting('server_version_num')::int < 160000 then 'member' else 'set'
+        end) then
         execute format('grant {ROLE} to %I', current_user);
     end if;
     execute format('grant usage on schema %I to {ROLE}', here);

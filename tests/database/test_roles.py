@@ -1,11 +1,14 @@
 """The service acts as a role that cannot rewrite the ledger."""
 
+import secrets
+from urllib.parse import urlsplit, urlunsplit
+
 import asyncpg
 import pytest
 
 from app.database.engine import Database
 from app.database.migrate import migrate
-from app.database.roles import ROLE, act_as_service
+from app.database.roles import ROLE, act_as_service, is_service
 from tests.conftest import Cluster
 
 EVENT = """
@@ -31,6 +34,33 @@ async def test_the_service_cannot_rewrite_the_ledger(cluster: Cluster, statement
             assert await connection.fetchval("select count(*) from events where type = 'xp'") == 1
     finally:
         await database.close()
+
+
+async def test_who_may_only_create_roles_becomes_the_service(cluster_18: Cluster) -> None:
+    """On a managed server the user is no superuser. From PostgreSQL 16 on, who creates a role is
+    a member that may grant it, and cannot become it until it does."""
+    user = f"user_{secrets.token_hex(6)}"
+    parts = urlsplit(cluster_18.clone())
+    administrator = await asyncpg.connect(urlunsplit(parts))
+    try:
+        await administrator.execute(f"create role {user} login createrole password 'x'")
+        await administrator.execute(
+            f"grant {ROLE} to {user} with admin true, inherit false, set false"
+        )
+        await administrator.execute(f"create database {user} owner {user}")
+    finally:
+        await administrator.close()
+    place = parts.netloc.rpartition("@")[2]
+    url = urlunsplit(parts._replace(netloc=f"{user}:x@{place}", path=f"/{user}"))
+    owner = Database(url, pool_size=1, statement_timeout_ms=10_000)
+    service = Database(url, pool_size=1, statement_timeout_ms=10_000, on_connect=act_as_service)
+    try:
+        await migrate(owner)
+        async with service.connection() as connection:
+            assert await is_service(connection)
+    finally:
+        await owner.close()
+        await service.close()
 
 
 async def test_rights_are_granted_again(cluster: Cluster) -> None:
