@@ -14,7 +14,7 @@ from app.ledger.event_type import EventType, EventTypes, Reads
 from app.ledger.model import Event
 from app.ledger.types import EventBody, EventIdentity
 from app.requests import decode_body
-from merge_rules.canonical import encode, parse
+from merge_rules.canonical import MAX_INTEGER, encode, parse
 from merge_rules.refusal import Refusal
 from merge_rules.stamp import SKEW_TOLERANCE_MS
 from merge_rules.verification.time_limit import TimeUp
@@ -90,7 +90,7 @@ class EventIntake:
             text=text,
             digest=digest(event_type.name, text, claimed_ms),
             at_ms=at_ms,
-            claimed_at_ms=None if at_ms == claimed_ms else claimed_ms,
+            claimed_at_ms=None if at_ms == claimed_ms else _kept(claimed_ms),
             device=sender.device,
             reads=reads_of(event_type, decoded),
         )
@@ -114,7 +114,7 @@ class EventIntake:
             text=text,
             digest=digest(body.type, text, claimed_ms),
             at_ms=at_ms,
-            claimed_at_ms=claimed_ms if clamped else None,
+            claimed_at_ms=_kept(claimed_ms) if clamped else None,
             device=sender.device,
             reads=reads_of(event_type, payload),
         )
@@ -175,6 +175,11 @@ def reads_of(event_type: EventType, payload: Any) -> Reads:
 def digest(type_name: str, text: bytes, claimed_ms: int | None) -> bytes:
     """What an event says; not who sends it nor when, since a retry may say otherwise."""
     return blake2b(f"{type_name}\0{claimed_ms}\0".encode() + text, digest_size=16).digest()
+
+
+def _kept(claimed_ms: int | None) -> int | None:
+    """A time that cannot be, as far as it fits into its column: a clock may say 10³⁰⁰."""
+    return None if claimed_ms is None else max(-MAX_INTEGER, min(claimed_ms, MAX_INTEGER))
 
 
 def _text(name: msgspec.Raw) -> str:

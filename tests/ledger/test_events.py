@@ -1,5 +1,6 @@
 """Events over HTTP: each counted once, each judged by itself."""
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -157,6 +158,19 @@ def test_impossible_times_are_clamped_and_marked(service: Service, client: httpx
         service.database_url, "select claimed_at_ms from events where id = any($1::uuid[])", ids
     )
     assert {row[0] for row in rows} == {times["future"], times["past"], times["long ago"], None}
+
+
+@pytest.mark.parametrize("at", ["1e300", "-1e300", "1" + 30 * "0", str(2**63), str(-(2**63) - 1)])
+def test_times_past_all_columns_are_clamped_as_well(client: httpx.Client, at: str) -> None:
+    """A clock may say anything; taken for a failure, the event would be sent for ever."""
+    good, id = xp(1), uuid4()
+    odd = f'{{"id": "{id}", "type": "xp", "payload": {{"amount": 2}}, "occurred_at": {at}}}'
+    body = f'{{"events": [{odd}, {json.dumps(good)}]}}'
+    for outcome in ("accepted", "duplicate"):
+        answer = client.post("/v1/events", content=body)
+        assert outcomes(answer.json()["results"]) == [outcome, outcome]
+        assert answer.json()["results"][0]["clamped"]
+    assert value(client, "totals")["xp"] == 3
 
 
 def test_a_clock_that_is_off_is_set_right(client: httpx.Client) -> None:
