@@ -34,6 +34,8 @@ from merge_rules.verification.time_limit import TimeUp, time_limit
 
 log = structlog.get_logger()
 
+FAILURES = (Exception, SystemExit, GeneratorExit, CancelledError, TimeUp)
+"""What an app's own code may raise, or what ends it: nothing of it may end more than one write."""
 RULE_LIMIT_S = 1.0
 """For one mutation by a rule of an app's own, which may loop; nobody else is served meanwhile."""
 
@@ -60,7 +62,7 @@ def decide(
         return Decision(None, current, problem=error)
     except Refusal as refusal:
         return Decision(None, current, problem=refused(refusal))
-    except (Exception, SystemExit, GeneratorExit, CancelledError, TimeUp):
+    except FAILURES:
         # Rules are an app's own code: whatever one does, the other mutations stand.
         log.exception("rule failed", rule=type(rule).__name__, key=mutation.key)
         detail = f"The rule of {mutation.key!r} failed on this write; the service's log says how."

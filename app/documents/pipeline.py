@@ -48,6 +48,15 @@ DOUBTFUL_BATCHES = 100
 """How long a process that met another on the same account does not rely on its memory alone."""
 
 
+class _NotProjected(Exception):
+    """What events count for cannot become part of a document of the service's own."""
+
+    def __init__(self, key: str, why: SynclineError) -> None:
+        super().__init__(f"{key}: {why}")
+        detail = f"What it counts for does not fit into the document {key!r}: {why.detail}"
+        self.problem = SynclineError(Code.PROJECTION_FAILED, detail)
+
+
 Answers = dict[Submission, list[Decision] | SynclineError]
 
 
@@ -189,6 +198,11 @@ class Pipeline:
                 await self._commit(connection, [submission], lock=lock)
             return
         (submission,) = batch
+        if submission.size == 1 and isinstance(error, _NotProjected):
+            (event,) = submission.events
+            submission.recorded = [EventDecision(event, "rejected", error.problem)]
+            submission.answer.set_result([])
+            return
         if submission.size == 1:
             key = submission.mutations[0].key if submission.mutations else "an event"
             log.error("mutation failed", key=key, exc_info=error)
@@ -345,8 +359,8 @@ class Pipeline:
             mutation = project_mutation(key, projection, workspace.now_ms)
             decision = self._decide_one(account, mutation, workspace)
             if decision.problem is not None:
-                # No event is accepted whose effect is not to be seen.
-                raise ValueError(f"{key}: {decision.problem}") from decision.problem
+                # No event is accepted whose effect is not to be seen: each is tried alone.
+                raise _NotProjected(key, decision.problem)
             workspace.record(account, mutation, decision, numbered=False)
         return recorded
 

@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager
 
 import structlog
 
+from app.documents.decide import FAILURES
 from app.errors import Code, SynclineError
 from app.ledger.boards import XP, is_board, weekly_xp
 from app.ledger.event_type import (
@@ -17,7 +18,7 @@ from app.ledger.event_type import (
 )
 from app.ledger.model import Event, EventDecision, Recorded
 from merge_rules.canonical import MAX_INTEGER
-from merge_rules.verification.time_limit import TimeUp, time_limit
+from merge_rules.verification.time_limit import time_limit
 
 log = structlog.get_logger()
 
@@ -47,7 +48,7 @@ def decide_event(
             "again once the level is published.",
             path="$.payload.level",
         )
-    except (Exception, TimeUp):
+    except FAILURES:
         # Types are an app's own code: whatever one does, the other events stand.
         problem = failed(event.type)
     if problem is not None:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from app.documents.decide import refused
+from app.documents.decide import FAILURES, refused
 from app.errors import Code, SynclineError
 from app.ledger.decide import failed, limited
 from app.ledger.event_type import EventType, EventTypes, Reads
@@ -17,7 +17,6 @@ from app.requests import decode_body
 from merge_rules.canonical import MAX_INTEGER, encode, parse
 from merge_rules.refusal import Refusal
 from merge_rules.stamp import SKEW_TOLERANCE_MS
-from merge_rules.verification.time_limit import TimeUp
 
 DAY_MS = 86_400_000
 
@@ -152,14 +151,18 @@ class EventIntake:
 
 
 def decode_payload(event_type: EventType, value: Any) -> Any:
-    """The payload as a struct of its type; raises INVALID_EVENT that names the part at fault."""
+    """The payload as a struct of its type; raises INVALID_EVENT that names the part at fault, or
+    PROJECTION_FAILED, since the struct may have code of its own."""
     try:
-        return msgspec.convert(value, event_type.payload)
+        with limited():
+            return msgspec.convert(value, event_type.payload)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$")
         path = f"$.payload{where.rstrip('`')}"
         detail = f"{what} at `{path}`, by the type `{event_type.name}`."
         raise SynclineError(Code.INVALID_EVENT, detail, path=path) from error
+    except FAILURES as error:
+        raise failed(event_type) from error
 
 
 def reads_of(event_type: EventType, payload: Any) -> Reads:
@@ -168,7 +171,7 @@ def reads_of(event_type: EventType, payload: Any) -> Reads:
         with limited():
             reads = event_type.reads(payload)
             return Reads(tuple(reads.totals), tuple(reads.levels))
-    except (Exception, TimeUp) as error:
+    except FAILURES as error:
         raise failed(event_type) from error
 
 

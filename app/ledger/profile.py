@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from app.ledger.decide import limited
 from app.ledger.event_type import ProfileStep
 from merge_rules.counter import counter
 from merge_rules.derived import days, samples
@@ -63,7 +64,8 @@ def profile_with(steps: Sequence[ProfileStep]) -> ProfileStep:
 
     def project(rule: Rule, state: State) -> State:
         for step in steps:
-            state = rule.apply(state, step(rule, state))
+            with limited():  # it may be an app's own code
+                state = rule.apply(state, step(rule, state))
         return state
 
     return project

@@ -24,6 +24,19 @@ class Coins(msgspec.Struct, forbid_unknown_fields=True):
     amount: int
     how: str = "well"
 
+    def __post_init__(self):
+        if self.how == "unmade":
+            raise KeyError("a bug")
+
+def endless(rule, state):
+    while True:
+        pass
+
+def reads(payload):
+    if payload.how == "unable to say":
+        raise SystemExit
+    return Reads(["spent:coins"])
+
 def project(payload, occasion, known):
     if payload.how == "badly":
         raise EventRefused("coins are not to be had like that")
@@ -32,6 +45,12 @@ def project(payload, occasion, known):
     if payload.how == "looping":
         while True:
             pass
+    if payload.how == "leaving":
+        raise SystemExit
+    if payload.how == "no profile":
+        return Effects({"coins": 1}, lambda rule, state: 1 / 0)
+    if payload.how == "endless profile":
+        return Effects({"coins": 1}, endless)
     if payload.how == "fraction":
         return Effects({"coins": 0.5})
     if payload.how == "unread":
@@ -47,7 +66,7 @@ def project(payload, occasion, known):
 def register_events(events):
     events.register(
         EventType("coins", Coins, project, cap={"coins": 100}, minimum={"coins": 0},
-                  reads=lambda payload: Reads(["spent:coins"]))
+                  reads=reads)
     )
     events.register(xp(cap=50, minimum=0))
 """
@@ -115,6 +134,10 @@ def test_a_shipped_type_with_another_cap(shop: Service) -> None:
         ("unread", "projection-failed"),
         ("forging", "projection-failed"),
         ("this week", "projection-failed"),
+        ("unmade", "projection-failed"),
+        ("unable to say", "projection-failed"),
+        ("leaving", "projection-failed"),
+        ("no profile", "projection-failed"),
     ],
 )
 def test_a_type_that_fails_rejects_its_own_event(shop: Service, how: str, code: str) -> None:
@@ -124,9 +147,11 @@ def test_a_type_that_fails_rejects_its_own_event(shop: Service, how: str, code: 
         assert outcomes(results) == ["accepted", code, "accepted"]
         assert value(client, "totals")["coins"] == 4
         audit(client)
+        assert outcomes(record(client, coins(2, how))) == [code], "alone as in company"
 
 
-def test_a_type_that_loops_is_interrupted(cluster_18: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["looping", "endless profile"])
+def test_a_type_that_loops_is_interrupted(cluster_18: Cluster, tmp_path: Path, how: str) -> None:
     """It rejects its own event, and everybody else is served on. A process of its own, since the
     alarm rings in the main thread only."""
     module = tmp_path / "shop_rules.py"
@@ -135,7 +160,7 @@ def test_a_type_that_loops_is_interrupted(cluster_18: Cluster, tmp_path: Path) -
     try:
         process.wait_until_ready()
         with process.client("player") as client:
-            results = record(client, coins(1), coins(2, "looping"), coins(3))
+            results = record(client, coins(1), coins(2, how), coins(3))
             assert outcomes(results) == ["accepted", "projection-failed", "accepted"]
             assert value(client, "totals")["coins"] == 4
     finally:
