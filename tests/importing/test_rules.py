@@ -162,6 +162,36 @@ def test_no_row_ends_an_import(row: dict[str, Any], reading: str) -> None:
     assert done.mutations or done.events or done.rejections or done.account
 
 
+@pytest.mark.parametrize(
+    "time",
+    [
+        '{ constant = "2025-11-24" }',
+        '{ column = "seen", default = "2025-11-24" }',
+        '{ template = "{name}" }',
+        '{ column = "name", as = "text" }',
+        '{ column = "name", as = "number", default = 1.5 }',
+    ],
+)
+def test_a_time_that_is_no_number_rejects_its_row(time: str) -> None:
+    """A mapping may say so, and its import must not end in the middle with a trace."""
+    text = f"""
+source = "old"
+account = "{{name}}"
+[[events]]
+type = "xp"
+id = "{{name}}"
+occurred_at = {time}
+fields = {{ amount = {{ constant = 5 }} }}
+"""
+    of_event = read_mapping(text.encode(), ".toml", "of the event")
+    of_row = msgspec.structs.replace(of_event, time=of_event.events[0].occurred_at)
+    for mapping in (of_event, of_row):
+        done = Translator(mapping, INTAKE, EVENTS).translate(Row("row 1", {"name": "ada"}), NOW_MS)
+        assert done.events == []
+        assert {one.code for one in done.rejections} <= {Reason.INVALID_TIME, Reason.UNREADABLE}
+        assert len(done.rejections) == 1
+
+
 # --- joins ------------------------------------------------------------------------------------
 
 

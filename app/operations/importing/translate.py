@@ -115,15 +115,23 @@ def _dated(row: Row, time: Source | None, now_ms: int) -> int:
 
     A time to come would let the row win over edits that are made before it.
     """
-    dated_ms = UNSET if time is None else row.read(_as_time(time))
-    return 0 if dated_ms is UNSET or not 0 <= dated_ms <= now_ms else int(dated_ms)
+    dated_ms = None if time is None else _moment(row, time)
+    return 0 if dated_ms is None or not 0 <= dated_ms <= now_ms else dated_ms
 
 
-def _as_time(source: Source) -> Expression:
+def _moment(row: Row, source: Source) -> int | None:
+    """A time in milliseconds; None where there is none."""
     given = expression(source)
-    if given.reading != "value":
-        return given
-    return msgspec.structs.replace(given, reading="timestamp")
+    if given.reading == "value":
+        given = msgspec.structs.replace(given, reading="timestamp")
+    moment_ms = row.read(given)
+    if moment_ms is UNSET:
+        return None
+    if type(moment_ms) is not int:
+        # A constant, a default, a template, or a column that is read as something else.
+        why = "it takes milliseconds since 1970"
+        raise Rejected(Reason.INVALID_TIME, f"{_named(given)}: {why}, and is {moment_ms!r}.")
+    return moment_ms
 
 
 @dataclass(slots=True)
@@ -214,8 +222,7 @@ class _Work:
     def event(self, name: str, target: EventTarget) -> None:
         kind = IMPORTED_FACTS.get(target.type) or self.translator.events.types.get(target.type)
         assert kind is not None, "checked when the import began"
-        occurred_ms = self.row.read(_as_time(target.occurred_at))
-        claimed_ms = None if occurred_ms is UNSET else occurred_ms
+        claimed_ms = _moment(self.row, target.occurred_at)
         if claimed_ms is None and self.dated_ms == 0:
             raise Rejected(Reason.COLUMN_EMPTY, "Nothing tells when it happened.")
         id = self._id(self.row.fill(target.id))
