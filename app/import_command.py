@@ -66,16 +66,27 @@ async def run_import(
     Raises SourceError, MappingError, RegistryError, StartError, SynclineError.
     """
     complete = True
+    reports = _reports(order)
     async with _workshop(settings, url, order, clock) as workshop:
-        for number, place in enumerate(order.places, start=1):
-            path = order.rejects
-            if number > 1:
-                path = path.with_stem(f"{path.stem}-{number}")
+        for place, path in zip(order.places, reports, strict=True):
             source = workshop.source(place)
             done = await workshop.bring_in(source, path, out)
             report(done, order.mapping, source.name, path, out, dry_run=order.dry_run)
             complete = complete and not done.rejections
     return complete
+
+
+def _reports(order: Order) -> list[Path]:
+    """The file for the rejected rows of each place. It is written afresh, so none of them may be
+    one that is read: raises SourceError."""
+    first = order.rejects
+    others = range(2, len(order.places) + 1)
+    paths = [first, *(first.with_stem(f"{first.stem}-{number}") for number in others)]
+    read = {Path(place).expanduser().resolve() for place in order.places if "://" not in place}
+    for path in paths:
+        if path.resolve() in read:
+            raise SourceError(f"{path} is read from: name another file with --rejects")
+    return paths
 
 
 @dataclass(frozen=True, slots=True)

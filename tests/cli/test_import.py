@@ -61,6 +61,23 @@ def test_an_import_from_the_first_command_to_the_second(
     assert "known already" in again.stdout
 
 
+def test_the_report_never_takes_the_place_of_what_is_read(
+    invoke: Invoke, folder: Path, cluster_18: Cluster
+) -> None:
+    """Who mends the report and imports it again would find it empty."""
+    url, text = cluster_18.clone(), ROW + "{}\n"
+    for name, more in (
+        ("user_sync_data-rejects.jsonl", ()),
+        ("old.jsonl", ("--rejects", "old.jsonl")),
+    ):
+        (folder / name).write_text(text)
+        arguments = ("import", "user_sync_data", "--from", name, *more)
+        result = invoke(*arguments, SYNCLINE_DATABASE_URL=url)
+        assert result.exit_code == 1
+        assert "--rejects" in result.output
+        assert (folder / name).read_text() == text
+
+
 def test_several_places_one_after_the_other(
     invoke: Invoke, folder: Path, cluster_18: Cluster
 ) -> None:
