@@ -82,12 +82,17 @@ class RedisBoards:
         await self._redis.aclose()
 
     async def look(self) -> bool:
-        """Asks whether it answers, also where it did not before."""
-        was, self.answers = self.answers, True
-        found = await self._ask("", self._redis.ping) is not None
-        if found and not was:
+        """Asks whether it answers, also where it did not before. Until it does, nobody else waits
+        for it."""
+        try:
+            await self._redis.ping()
+        except FAILURES as error:
+            self._fail(error)
+            return False
+        if not self.answers:
             log.info("redis answers again")
-        return found
+        self.answers = True
+        return True
 
     async def window(
         self, board: str, tag: int, *, first: int = 0, account: str = "", reach: int = 0

@@ -95,6 +95,23 @@ async def test_hung(scene: Scene) -> None:
     await scene.recover()
 
 
+async def test_only_who_looks_for_it_waits_for_what_hangs(scene: Scene) -> None:
+    """It is looked for each second or two; if requests were let through meanwhile, every second
+    one would wait for as long as Redis hangs."""
+    cache = scene.one.cache
+    assert cache is not None
+    scene.server.freeze()
+    await scene.check()
+    looking = asyncio.create_task(cache.look())
+    for _ in range(20):
+        await asyncio.sleep(0.005)
+        assert looking.done() or not cache.answers
+    assert not await looking
+    scene.server.thaw()
+    assert await cache.look()
+    assert cache.answers
+
+
 def _flush(server: Server) -> None:
     server.client().flushall()
 
