@@ -23,7 +23,7 @@ from app.documents.model import (
     Proposed,
     Snapshot,
 )
-from app.ledger.profile import PLAYER
+from app.ledger.profile import PLAYER, SERVER_OWNED
 from app.ledger.work import LedgerWork
 from merge_rules.rule import Rule
 
@@ -257,8 +257,8 @@ class Workspace:
 
     def _may_evict(self, document: Snapshot) -> bool:
         """Whether the place of a version may have been that of the last one of some device."""
-        if document.version <= self.history:
-            return False
+        if document.version <= self.history or document.key in SERVER_OWNED:
+            return False  # no device writes what the service computes
         known, writers = len(document.writers) > self.history, document.writers
         return not known or (writers[0] != "" and writers[0] not in writers[1:])
 

@@ -74,7 +74,7 @@ def test_events_cost_the_same_statements_however_many(
     """500 events are one statement, as the ledger promises, and not 500."""
     service, log = watched
     with service.client("player") as client:
-        for _ in range(2):
+        for _ in range(HISTORY):  # so that the oldest revisions leave the ring
             record(client, *(xp(1) for _ in range(count)))
         with log.recorded() as statements:
             record(client, *(xp(1) for _ in range(count)))
