@@ -17,7 +17,8 @@ from merge_rules.rule import Rule, State
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 TOTAL = re.compile(r"[A-Za-z0-9._:~-]{1,160}")
-"""A name with a colon, such as `completed:intro-1`, is the service's own: no client sees it."""
+"""One with a colon, such as `completed:intro-1`, is for projections: but for the audit, no client
+sees it."""
 
 
 class EventTypeError(Exception):

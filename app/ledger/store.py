@@ -17,7 +17,7 @@ async def read(connection: Any, reading: Reading, now_ms: int) -> LedgerWork:
     for row in await connection.fetch(sql.READ_SEEN, accounts, *_columns(sorted(reading.ids))):
         work.seen[row[0], row[1]] = Recorded(row[2], decode(row[3].encode()), row[4])
     for row in await connection.fetch(sql.READ_TOTALS, accounts, reading.totals):
-        work.totals[row[0], row[1]] = row[2]
+        work.totals[row[0]][row[1]] = row[2]
     if reading.levels:
         rows = await connection.fetch(sql.READ_LEVELS, reading.levels)
         work.levels = {row[0]: Level(*row) for row in rows}
@@ -33,7 +33,7 @@ def parts(work: LedgerWork) -> Iterator[tuple[str, list[Sequence[Any]]]]:
     yield "events_recorded", _columns(work.new_events)
     yield (
         "totals_changed",
-        _columns((*id, work.totals[id]) for id in sorted(work.changed)),
+        _columns((*id, work.total(*id)) for id in sorted(work.changed)),
     )
     yield "standings_changed", _columns(standings)
     yield (

@@ -3,6 +3,7 @@
 A later event of the batch sees what an earlier one added, as if each had been committed alone.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +30,9 @@ class LedgerWork:
 
     now_ms: int
     seen: dict[tuple[Account, UUID], Recorded] = field(default_factory=dict)
-    totals: dict[tuple[Account, Total], int] = field(default_factory=dict)
+    totals: defaultdict[Account, dict[Total, int]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
     """Of what was read; a total that is missing is 0."""
     levels: Mapping[str, Level] = field(default_factory=dict)
     listed: dict[Account, bool] = field(default_factory=dict)
@@ -60,7 +63,7 @@ class LedgerWork:
         """Takes in an accepted event, so that the next one sees it."""
         self.seen[account, event.id] = Recorded(event.digest, decision.effects, event.at_ms)
         for name, amount in {**decision.effects, EVENTS: 1}.items():
-            self.totals[account, name] = self.total(account, name) + amount
+            self.totals[account][name] = self.total(account, name) + amount
             self.changed.add((account, name))
         row = EventRow(
             id=event.id,
@@ -76,14 +79,12 @@ class LedgerWork:
         self.new_events.append((account, *row))
 
     def total(self, account: Account, name: Total) -> int:
-        return self.totals.get((account, name), 0)
+        return self.totals[account].get(name, 0)
 
     def shown(self, account: Account) -> dict[str, int]:
         """The value of the document `totals`."""
         shown = dict.fromkeys(ALWAYS_SHOWN, 0)
-        for (owner, name), amount in self.totals.items():
-            if owner == account and ":" not in name:
-                shown[name] = amount
+        shown |= {name: n for name, n in self.totals[account].items() if ":" not in name}
         return shown
 
     def relist(self, account: Account, player: bytes | None) -> None:
