@@ -7,6 +7,9 @@ from tests.simulation.server import Crash, Documents, Folded, Json, Reply, Serve
 from tests.simulation.world import ACCOUNTS
 
 
+EVENT_TELLS = ("occurred_at", "effects")
+
+
 class Compared:
     """The port twice: what the service says and holds must be what the model does."""
 
@@ -33,6 +36,14 @@ class Compared:
 
     def accepted(self, account: str) -> frozenset[str]:
         return self.service.accepted(account)
+
+    def recorded(self, account: str) -> frozenset[str]:
+        recorded, expected = self.service.recorded(account), self.model.recorded(account)
+        assert recorded == expected, f"the model has the events {expected}, not {recorded}"
+        return recorded
+
+    def audit(self, account: str) -> list[str]:
+        return self.service.audit(account)
 
     def fold(self, before_ms: int) -> None:
         self.model.fold(before_ms)
@@ -88,7 +99,12 @@ def _essence(reply: Reply) -> Any:
     ]
     changes = reply.body.get("changes", [])
     told = [(one["key"], one["version"], _held(one)) for one in changes]
-    return results, told, reply.body.get("more")
+    events = [
+        (one["id"], one["outcome"], one.get("problem", {}).get("code"), *map(one.get, EVENT_TELLS))
+        + (one.get("clamped", False),)
+        for one in reply.body.get("events", [])
+    ]
+    return results, told, events, reply.body.get("more")
 
 
 def _held(told: Json) -> bytes | None:

@@ -1,11 +1,11 @@
-"""A small, faithful offline client: local documents, an outbox, a cursor."""
+"""A small, faithful offline client: local documents, an outbox of edits and events, a cursor."""
 
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tests.simulation.server import Json, Reply
+from tests.simulation.server import SERVER_OWNED, Json, Reply
 
 
 @dataclass(slots=True)
@@ -45,6 +45,14 @@ class Pending:
 
 
 @dataclass(slots=True)
+class PendingEvent:
+    """An event that waits until the server says that it has it, or will not have it."""
+
+    body: Json
+    sent: bool = False
+
+
+@dataclass(slots=True)
 class Store:
     """One opened local store. It edits what it sees: the server's copy with its outbox on top."""
 
@@ -52,6 +60,7 @@ class Store:
     account: str
     copies: dict[str, Copy] = field(default_factory=dict)
     outbox: list[Pending] = field(default_factory=list)
+    events: list[PendingEvent] = field(default_factory=list)
     cursor: str | None = None
     previous: str | None = None
     era: int = 0
@@ -68,6 +77,7 @@ class Store:
             self,
             copies={key: replace(one) for key, one in self.copies.items()},
             outbox=[one.duplicate() for one in self.outbox],
+            events=[replace(one) for one in self.events],
             resync=None if self.resync is None else set(self.resync),
         )
 
@@ -116,11 +126,13 @@ class Store:
     # --- the wire ----------------------------------------------------------------------------
 
     def request(self, sent_at_ms: int, limit: int, take: int) -> Json:
-        """Pushes the first `take` mutations of the outbox, and pulls."""
+        """Pushes the first `take` mutations and events that wait, and pulls."""
         for pending in self.outbox[:take]:
             pending.sent = True
             if pending.rebased:
                 pending.body["base"] = self.copies.get(pending.body["key"], Copy()).version
+        for event in self.events[:take]:
+            event.sent = True
         return {
             "device": self.device,
             "cursor": self.cursor,
@@ -128,6 +140,7 @@ class Store:
             "previous": self.previous,
             "limit": limit,
             "mutations": [dict(pending.body) for pending in self.outbox[:take]],
+            "events": [event.body for event in self.events[:take]],
         }
 
     def request_alone(self, sent_at_ms: int) -> Json:
@@ -159,6 +172,8 @@ class Store:
             self._adopt_result(result, sent[result["id"]])
         for change in answer["changes"]:
             self._hold(change["key"], change["version"], change["value"])
+        # Accepted, a duplicate, or refused for good: in any case there is nothing to send again.
+        self.events = [one for one in self.events if one.body not in request["events"]]
         self.cursor = answer["cursor"]
         if self.resync is not None and not answer["more"]:
             self.copies = {key: one for key, one in self.copies.items() if key in self.resync}
@@ -174,8 +189,11 @@ class Store:
                 if pending.before is not None:
                     pending.body["base_value"] = pending.before
                 return
-            # Nothing is there to delete: a restored database has lost it.
-            assert (code, body["op"]) == ("document-not-found", "delete"), result
+            if body["key"] in SERVER_OWNED:
+                assert code == "server-owned", result
+            else:
+                # Nothing is there to delete: a restored database has lost it.
+                assert (code, body["op"]) == ("document-not-found", "delete"), result
         else:
             self._hold(result["key"], result["version"], result.get("value", body.get("value")))
             self.previous = result["id"]

@@ -85,6 +85,11 @@ class Network:
         if reply.status != 200:
             self.coverage[reply.body["code"]] += 1
             return
+        for event, result in zip(
+            request.get("events", []), reply.body.get("events", []), strict=True
+        ):
+            book = self.books[account].events
+            self.coverage.update(book.heard(event, result, request["device"]))
         for body, result in zip(request["mutations"], reply.body["results"], strict=True):
             assert result["id"] == body["id"], "results come in the order of the mutations"
             outcome = result["outcome"]

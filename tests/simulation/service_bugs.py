@@ -91,7 +91,8 @@ def _ids_accepted_again() -> AbstractContextManager[Any]:
 @contextmanager
 def _writing(**parts: str) -> Iterator[None]:
     """Other parts of the statement that writes a batch."""
-    with patch.dict(statements.WRITES, parts):
+    assert parts.keys() <= statements.PARTS.keys()
+    with patch.dict(statements.PARTS, parts):
         statements.write.cache_clear()
         yield
     statements.write.cache_clear()
