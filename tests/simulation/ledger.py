@@ -82,10 +82,10 @@ class Ledger:
             if code is not None:
                 self._refuse(event)
                 return _rejected(event, code)
-            self._add(_effects(event))
+            self._add(effects_of(event))
             self.totals["events"] += 1
         outcome = "accepted" if found is None else "duplicate"
-        kept = found or Recorded(content, at_ms, _effects(event))
+        kept = found or Recorded(content, at_ms, effects_of(event))
         self.recorded[event["id"]] = kept
         return {
             "id": event["id"],
@@ -155,7 +155,8 @@ def _counted(state: Any, name: str, amount: int) -> State:
     return counter.delta(held, counter.value(held) + amount, WRITTEN)
 
 
-def _effects(event: Json) -> dict[str, int]:
+def effects_of(event: Json) -> dict[str, int]:
+    """What an event says that it adds to which total."""
     if event["type"] == "xp":
         return {"xp": event["payload"]["amount"]}
     return {"points": event["payload"]["points"]}
