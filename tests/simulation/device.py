@@ -147,13 +147,23 @@ class Store:
         """The first mutation of the outbox, for the route of its document."""
         self.outbox[0].sent = True
         body = dict(self.outbox[0].body)
-        return {"device": self.device, "sent_at": sent_at_ms, "mutations": [body], "alone": True}
+        return self._alone(sent_at_ms, mutations=[body])
+
+    def request_events_alone(self, sent_at_ms: int) -> Json:
+        """All events that wait, for the route of events."""
+        for event in self.events:
+            event.sent = True
+        return self._alone(sent_at_ms, events=[event.body for event in self.events])
+
+    def _alone(self, sent_at_ms: int, **content: list[Json]) -> Json:
+        head = {"device": self.device, "sent_at": sent_at_ms, "alone": True}
+        return {"mutations": [], "events": [], **head, **content}
 
     def receive(self, request: Json, reply: Reply, new_device: Callable[[], str]) -> bool:
         """Takes in an answer, as one local transaction; whether it was one and all is pulled."""
         match reply.status, reply.body.get("code"):
             case 200, _ if request.get("alone"):
-                self._adopt_result(reply.body["results"][0], request["mutations"][0])
+                self._adopt_results(request, reply.body)
             case 200, _:
                 self._adopt(request, reply.body)
                 return not reply.body["more"]
@@ -167,17 +177,20 @@ class Store:
 
     def _adopt(self, request: Json, answer: Json) -> None:
         """Results, then changes, then the cursor."""
-        sent = {body["id"]: body for body in request["mutations"]}
-        for result in answer["results"]:
-            self._adopt_result(result, sent[result["id"]])
+        self._adopt_results(request, answer)
         for change in answer["changes"]:
             self._hold(change["key"], change["version"], change["value"])
-        # Accepted, a duplicate, or refused for good: in any case there is nothing to send again.
-        self.events = [one for one in self.events if one.body not in request["events"]]
         self.cursor = answer["cursor"]
         if self.resync is not None and not answer["more"]:
             self.copies = {key: one for key, one in self.copies.items() if key in self.resync}
             self.resync = None
+
+    def _adopt_results(self, request: Json, answer: Json) -> None:
+        sent = {body["id"]: body for body in request["mutations"]}
+        for result in answer["results"]:
+            self._adopt_result(result, sent[result["id"]])
+        # Accepted, a duplicate, or refused for good: in any case there is nothing to send again.
+        self.events = [one for one in self.events if one.body not in request["events"]]
 
     def _adopt_result(self, result: Json, body: Json) -> None:
         if result["outcome"] == "rejected":

@@ -4,7 +4,7 @@ Written from the design and not from the service. It shares `merge_rules` and no
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -57,7 +57,7 @@ class Ledger:
     totals: dict[str, int] = field(default_factory=lambda: {"xp": 0, "points": 0, "events": 0})
 
     def fork(self) -> "Ledger":
-        return replace(self, recorded=dict(self.recorded), totals=dict(self.totals))
+        return type(self)(dict(self.recorded), dict(self.totals))
 
     def record(
         self, events: Iterable[Json], sent_at_ms: int, now_ms: int

@@ -295,6 +295,16 @@ class Devices(RuleBasedStateMachine):
         if self.world.write_alone(device, fault):
             self.world.coverage[f"alone: {waiting[0]}"] += 1
 
+    @rule(who=whos, fault=faults)
+    def record_alone(self, who: int, fault: Fault) -> None:
+        """By POST to the events: all that waits, or if nothing does something new."""
+        device = self.device(who)
+        if not device.store.events:
+            self.world.happen(device, GOOD[0], 0)
+        self.world.clock.now += 1
+        self.world.record_alone(device, fault)
+        self.world.coverage["alone: events"] += 1
+
     @precondition(lambda self: self.world.network.under_way)
     @rule(pick=st.integers(0, 9))
     def arrive(self, pick: int) -> None:

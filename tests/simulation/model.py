@@ -265,8 +265,11 @@ class Model:
         if transaction.refusal is not None:
             return transaction.refusal
         if transaction.request.get("alone"):
-            (body,), (result,) = transaction.request["mutations"], transaction.results
-            return Reply(200, {"results": [{"value": body.get("value")} | result]})
+            bodies, told = transaction.request["mutations"], transaction.results
+            values = [
+                {"value": body.get("value")} | one for body, one in zip(bodies, told, strict=True)
+            ]
+            return Reply(200, {"results": values, "events": transaction.events})
         return self._pull(name, transaction.request, transaction.results, transaction.events)
 
     def _pull(

@@ -42,6 +42,7 @@ class Server(Protocol):
 
         A request that is marked `alone` goes to the route of its document instead: `PUT`, `PATCH`
         or `DELETE /v1/documents/{key}`. It has one mutation and no cursor, and so has the answer.
+        Or it has events alone, for `POST /v1/events`.
         """
 
     def overlap(self, account: str, first: Json, second: Json) -> tuple[Reply, Reply]:

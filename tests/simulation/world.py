@@ -163,11 +163,18 @@ class World:
         up_to_date = store.era == self.restores and store.cursor is not None
         if not store.outbox or store.copied or not up_to_date:
             return False
-        request = store.request_alone(self.clock() + device.skew_ms)
+        self._send_alone(store, store.request_alone(self.clock() + device.skew_ms), fault)
+        return True
+
+    def record_alone(self, device: Device, fault: Fault) -> None:
+        """Sends the events that wait by themselves: whose store it is matters to none of them."""
+        store = device.store
+        self._send_alone(store, store.request_events_alone(self.clock() + device.skew_ms), fault)
+
+    def _send_alone(self, store: Store, request: Json, fault: Fault) -> None:
         reply = self.network.send(store.account, request, fault)
         if reply is not None:
             self.receive(store, request, reply)
-        return True
 
     def receive(self, store: Store, request: Json, reply: Reply, *, latest: bool = True) -> None:
         complete = store.receive(request, reply, self.new_store)
