@@ -7,9 +7,6 @@ from tests.simulation.server import Crash, Documents, Folded, Json, Reply, Serve
 from tests.simulation.world import ACCOUNTS
 
 
-EVENT_TELLS = ("occurred_at", "effects")
-
-
 class Compared:
     """The port twice: what the service says and holds must be what the model does."""
 
@@ -99,12 +96,15 @@ def _essence(reply: Reply) -> Any:
     ]
     changes = reply.body.get("changes", [])
     told = [(one["key"], one["version"], _held(one)) for one in changes]
-    events = [
-        (one["id"], one["outcome"], one.get("problem", {}).get("code"), *map(one.get, EVENT_TELLS))
-        + (one.get("clamped", False),)
-        for one in reply.body.get("events", [])
-    ]
+    events = [_essence_of_event(one) for one in reply.body.get("events", [])]
     return results, told, events, reply.body.get("more")
+
+
+def _essence_of_event(result: Json) -> Any:
+    if result["outcome"] == "rejected":
+        return result["id"], result["problem"]["code"]
+    told = [result[name] for name in ("id", "outcome", "occurred_at", "effects")]
+    return *told, result.get("clamped", False)
 
 
 def _held(told: Json) -> bytes | None:

@@ -50,6 +50,7 @@ class PendingEvent:
 
     body: Json
     sent: bool = False
+    """Whether any store has sent it: it is the same in all copies of a store."""
 
 
 @dataclass(slots=True)
@@ -77,7 +78,7 @@ class Store:
             self,
             copies={key: replace(one) for key, one in self.copies.items()},
             outbox=[one.duplicate() for one in self.outbox],
-            events=[replace(one) for one in self.events],
+            events=list(self.events),
             resync=None if self.resync is None else set(self.resync),
         )
 

@@ -1,4 +1,4 @@
-"""Events that happen, and what must have become of them, whatever the network did: one book an account."""
+"""Events that happen, and what must have become of them: one book an account."""
 
 import math
 from dataclasses import dataclass, field
@@ -127,7 +127,7 @@ def _check_profile(profile: Any, sessions: list[tuple[int, str, Json]]) -> None:
     assert (held is None) == (average is None), f"{held}, and {speeds}"
     assert average is None or math.isclose(held, average), f"{held}, and {speeds}"
     assert profile["streak"] == _streak({_day(at_ms) for at_ms, _, _ in sessions})
-    latest = [(at_ms, *rest) for at_ms, *rest in sessions if at_ms == sessions[-1][0]]
+    latest = [one for one in sessions if one[0] == sessions[-1][0]]
     shown = {
         canonical([one, at_ms, payload["points"], payload.get("blink_speed")])
         for at_ms, one, payload in latest

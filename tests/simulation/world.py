@@ -127,14 +127,12 @@ class World:
         if what in GOOD:
             self.books[device.store.account].events.events[identifier] = body
 
-    def reuse_an_id(self, device: Device, what: Happening) -> bool:
+    def reuse_an_id(self, device: Device, what: Happening) -> None:
         """An app that is wrong gives what the server must refuse the id of an earlier event."""
         earlier = self.books[device.store.account].events.events
-        if not earlier:
-            return False
-        body = {**earlier[max(earlier)], **what._asdict()}
-        device.store.events.append(PendingEvent(body))
-        return True
+        if earlier:
+            body = {**earlier[max(earlier)], **what._asdict()}
+            device.store.events.append(PendingEvent(body))
 
     # --- the network -------------------------------------------------------------------------
 
@@ -249,13 +247,13 @@ class World:
             new.outbox.append(pending)
 
     def _move_events(self, old: Store, new: Store) -> None:
-        """What happened counts for whoever is signed in, unless it may have been counted."""
+        """What happened goes along, unless it may have been counted, or a copy holds it too."""
         copies = [store for store in self.all_stores() if store is not old]
-        elsewhere = [one.body for store in copies for one in store.events]
+        elsewhere = [one for store in copies for one in store.events]
         here, there = self.books[old.account].events, self.books[new.account].events
         for pending in list(old.events):
             body = pending.body
-            if not pending.sent and body not in elsewhere and here.holds(body):
+            if not pending.sent and pending not in elsewhere and here.holds(body):
                 old.events.remove(pending)
                 new.events.append(pending)
                 there.events[body["id"]] = here.events.pop(body["id"])
