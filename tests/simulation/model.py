@@ -3,7 +3,7 @@
 Written from the design and not from the service. It shares `merge_rules` and nothing else.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from types import ModuleType
@@ -87,10 +87,14 @@ class Account:
     """As `seen`, for the harness: no planted bug touches it."""
     ledger: Ledger = field(default_factory=Ledger)
 
-    def fork(self) -> "Account":
+    def fork(self, keys: Collection[str] | None = None) -> "Account":
+        """A copy to be changed; of its documents only these, if any are named."""
         return Account(
             self.seq,
-            {key: document.fork() for key, document in self.documents.items()},
+            {
+                key: document.fork() if keys is None or key in keys else document
+                for key, document in self.documents.items()
+            },
             set(self.seen),
             {device: list(ids) for device, ids in self.sent.items()},
             dict(self.wrote),
@@ -230,7 +234,8 @@ class Model:
 
     def _read(self, name: str, request: Json) -> Account:
         """* What a request decides on."""
-        return self._account(name).fork()
+        written = {body["key"] for body in request["mutations"]}
+        return self._account(name).fork(written.union(SERVER_OWNED))
 
     def _check_cursor(self, name: str, request: Json) -> Reply | None:
         cursor = request.get("cursor")
