@@ -5,8 +5,9 @@ They exist to find out whether the machine finds them. Nothing outside of the te
 
 from merge_rules.canonical import decode
 from merge_rules.rule import Rule, State
+from tests.simulation.held import Account, Document
 from tests.simulation.ledger import Ledger, Recorded, effects_of
-from tests.simulation.model import Account, Document, Model, Transaction
+from tests.simulation.model import Model, Transaction
 from tests.simulation.server import Json, Reply
 
 

@@ -3,24 +3,21 @@
 Written from the design and not from the service. It shares `merge_rules` and nothing else.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from types import ModuleType
-from typing import Any
 
-from merge_rules.adoption import adopt_state
 from merge_rules.canonical import encode
 from merge_rules.documents import shipped_registry
 from merge_rules.refusal import parse_pointer
 from merge_rules.registry import Registry
 from merge_rules.rule import ABSENT, Operation, Rule, State
-from merge_rules.stamp import ZERO, Stamp, edit_stamp
-from merge_rules.state import encode as encode_state
+from merge_rules.stamp import Stamp, edit_stamp
 from tests.simulation import changed_rules, first_rules
+from tests.simulation.held import Account, Document, Own, size_beside
 from tests.simulation.ledger import OWN_RULES, Ledger, with_session, with_totals
 from tests.simulation.server import (
-    HISTORY,
     SERVER_OWNED,
     UNAVAILABLE,
     Crash,
@@ -30,77 +27,6 @@ from tests.simulation.server import (
     Reply,
     writes,
 )
-
-
-@dataclass(slots=True, frozen=True)
-class Own:
-    """What a device's last accepted write proposed, before it was joined with others."""
-
-    version: int
-    base: int | None
-    proposed: State
-    copy: State
-    """The whole copy of the device; where its base was made up it is more than was proposed."""
-    made_up: bool = False
-
-
-@dataclass(slots=True)
-class Document:
-    """A document at its current version; a tombstone holds the bottom state."""
-
-    rule: Rule
-    version: int = 0
-    seq: int = 0
-    epoch_version: int = 0
-    folded: int = 0
-    """The version that was folded last: what was known of older ones cannot be joined any more."""
-    deleted: bool = True
-    state: State = None
-    beside: int = 0
-    """The bytes that it took to store what is known beside the value, by the rule of that time."""
-    kept: dict[int, State] = field(default_factory=dict)
-    began: tuple[str, int | None] = ("", None)
-    """The device that deleted it last, and the base of that."""
-    owns: dict[str, dict[str, Own]] = field(default_factory=dict)
-    """By device, then by mutation. The last one is enough, more do no harm."""
-
-    def value(self) -> bytes:
-        return b"null" if self.deleted else encode(self.rule.value(self.state))
-
-    def fork(self) -> "Document":
-        owns = {device: dict(own) for device, own in self.owns.items()}
-        return replace(self, kept=dict(self.kept), owns=owns)
-
-
-@dataclass(slots=True)
-class Account:
-    """One sequence of changes, and what was accepted from whom."""
-
-    seq: int = 0
-    documents: dict[str, Document] = field(default_factory=dict)
-    seen: set[str] = field(default_factory=set)
-    sent: dict[str, list[str]] = field(default_factory=dict)
-    """By device, the mutations accepted from it, in order."""
-    wrote: dict[str, int] = field(default_factory=dict)
-    """By device, when it last wrote: who is alive."""
-    accepted: set[str] = field(default_factory=set)
-    """As `seen`, for the harness: no planted bug touches it."""
-    ledger: Ledger = field(default_factory=Ledger)
-
-    def fork(self, keys: Collection[str] | None = None) -> "Account":
-        """A copy to be changed; of its documents only these, if any are named."""
-        return Account(
-            self.seq,
-            {
-                key: document.fork() if keys is None or key in keys else document
-                for key, document in self.documents.items()
-            },
-            set(self.seen),
-            {device: list(ids) for device, ids in self.sent.items()},
-            dict(self.wrote),
-            set(self.accepted),
-            self.ledger.fork(),
-        )
 
 
 @dataclass(slots=True)
@@ -193,7 +119,7 @@ class Model:
     def _fold(self, document: Document, before_ms: int, alive: set[str]) -> None:
         rule, state = document.rule, document.state
         folded = rule.fold(state, before_ms, alive)
-        beside = _size_beside(rule, folded)
+        beside = size_beside(rule, folded)
         if document.deleted or beside >= document.beside:
             return  # There is nothing to win, and bases would be refused for it.
         document.state, document.beside, document.folded = folded, beside, document.version
@@ -217,7 +143,7 @@ class Model:
             for key, document in account.documents.items():
                 rule = self.registry.rule_for(key)
                 if rule.fingerprint != document.rule.fingerprint:
-                    _adopt(document, rule)
+                    document.adopt(rule)
 
     def back_up(self) -> None:
         self.backup = {name: account.fork() for name, account in self.accounts.items()}
@@ -290,7 +216,7 @@ class Model:
         more = len(sent) < len(changed)
         told = {(one["key"], one["version"]) for one in results if "version" in one}
         changes = [
-            {"key": key, "version": one.version, "value": _plain(one), "deleted": one.deleted}
+            {"key": key, "version": one.version, "value": one.plain(), "deleted": one.deleted}
             for _, key, one in sent
             if (key, one.version) not in told
         ]
@@ -318,7 +244,7 @@ class Model:
         """A new version of a document that nobody else writes."""
         document = account.documents.setdefault(key, self._new_document(key))
         document.state, document.deleted = change(document.state), False
-        document.beside = _size_beside(document.rule, document.state)
+        document.beside = size_beside(document.rule, document.state)
         document.version += 1
         account.seq += 1
         document.seq = account.seq
@@ -425,7 +351,7 @@ class Model:
         version = document.version
         state = document.rule.advance(document.state, body["value"], stamp)
         if state == document.state and not document.deleted and version:
-            document.beside = _size_beside(document.rule, state)
+            document.beside = size_beside(document.rule, state)
             return "unchanged"
         self._store(document, device, body["id"], state, Own(0, body["base"], state, state))
         return "applied" if document.version > version else "unchanged"
@@ -465,7 +391,7 @@ class Model:
         document.epoch_version = document.version
         document.began = (device, base)
         document.deleted, document.state = True, document.rule.bottom
-        self._keep(document)
+        document.keep()
         return outcome
 
     # --- what a device had seen --------------------------------------------------------------
@@ -542,16 +468,12 @@ class Model:
         self, document: Document, device: str, mutation: str, state: State, own: Own
     ) -> None:
         """A new version where the value is a new one; the state grows in any case."""
-        changed = document.deleted or not _same(document, state)
+        changed = document.deleted or not document.shows(state)
         document.version += changed
         document.deleted, document.state = False, state
-        document.beside = _size_beside(document.rule, state)
+        document.beside = size_beside(document.rule, state)
         document.owns.setdefault(device, {})[mutation] = replace(own, version=document.version)
-        self._keep(document)
-
-    def _keep(self, document: Document) -> None:
-        document.kept[document.version] = document.state
-        document.kept.pop(document.version - HISTORY, None)
+        document.keep()
 
 
 def _registry(rules: ModuleType) -> Registry:
@@ -561,32 +483,6 @@ def _registry(rules: ModuleType) -> Registry:
     for key, rule in OWN_RULES.items():
         registry.register(key, rule)
     return registry
-
-
-def _adopt(document: Document, rule: Rule) -> None:
-    """The states of the former rule, each by itself. None of the rules here needs a time for it."""
-
-    def adopted(state: State) -> State:
-        return adopt_state(document.rule, state, rule, ZERO)
-
-    document.state = adopted(document.state)
-    document.kept = {version: adopted(state) for version, state in document.kept.items()}
-    for owns in document.owns.values():
-        for mutation, own in owns.items():
-            owns[mutation] = replace(own, proposed=adopted(own.proposed), copy=adopted(own.copy))
-    document.rule = rule
-
-
-def _size_beside(rule: Rule, state: State) -> int:
-    return len(encode_state(rule, state).sidecar)
-
-
-def _same(document: Document, state: State) -> bool:
-    return encode(document.rule.value(state)) == document.value()
-
-
-def _plain(document: Document) -> Any:
-    return None if document.deleted else document.rule.value(document.state)
 
 
 def _result(body: Json, outcome: str, document: Document) -> Json:
@@ -599,7 +495,7 @@ def _result(body: Json, outcome: str, document: Document) -> Json:
     }
     value = document.value()
     if body["op"] != "put" or document.deleted or value != encode(body["value"]):
-        result["value"] = _plain(document)
+        result["value"] = document.plain()
     return result
 
 
