@@ -312,14 +312,17 @@ class Devices(RuleBasedStateMachine):
 
     @rule(who=whos, other=whos, new=st.sampled_from([None, "edits", "events"]))
     def sync_two_at_once(self, who: int, other: int, new: str | None) -> None:
-        for number in (who, other):
+        one, devices = self.device(who), self.world.devices
+        others = [it for it in devices if it is not one and it.store.account == one.store.account]
+        if not others:
+            return
+        two = others[other % len(others)]
+        for device in (one, two):
             if new == "edits":
-                self._count(number, COUNTERS[0], 1)
+                self._count(devices.index(device), COUNTERS[0], 1)
             elif new == "events":
-                self.world.happen(self.device(number), GOOD[0], 0)
-        one, two = self.device(who), self.device(other)
-        if one is not two and one.store.account == two.store.account:
-            self.world.sync_two(one, two)
+                self.world.happen(device, GOOD[0], 0)
+        self.world.sync_two(one, two)
 
     @rule(who=whos, place=busy_places)
     def a_busy_hour(self, who: int, place: tuple[str, str]) -> None:
