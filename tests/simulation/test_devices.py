@@ -51,6 +51,10 @@ EVENTS = (
     "id-reused",
     "server-owned",
     "alone: events",
+    "event set right",
+    "events: crash before commit",
+    "events: crash after commit",
+    "events: split",
     "fault: read and commit split",
     "fault: crash before commit",
     "fault: crash after commit",
@@ -62,7 +66,7 @@ RARE = (
     "event lost in a restore",
     "event again after a restore",
     "moved event",
-    *(f"fault: {fault}" for fault in FAULTS),
+    *(f"{sent}: {fault}" for fault in FAULTS for sent in ("fault", "events")),
 )
 
 

@@ -66,7 +66,7 @@ class World:
     backup_versions: dict[str, dict[str, dict[str, int]]] | None = None
 
     def __post_init__(self) -> None:
-        self.network = Network(self.server, self.books, self.coverage)
+        self.network = Network(self.server, self.clock, self.books, self.coverage)
         self.ids = count(1)
         self.stores = count(1)
 
@@ -121,8 +121,8 @@ class World:
     def happen(self, device: Device, what: Happening, ago_ms: int) -> None:
         """Something happened, a while ago by the clock of the device that records it."""
         identifier = str(UUID(int=next(self.ids), version=4))
-        at_ms = self.clock() + device.skew_ms - ago_ms
-        body = {"id": identifier, "occurred_at": at_ms, **what._asdict()}
+        true_ms = self.network.true_times[identifier] = self.clock() - ago_ms
+        body = {"id": identifier, "occurred_at": true_ms + device.skew_ms, **what._asdict()}
         device.store.events.append(PendingEvent(body))
         if what in GOOD:
             self.books[device.store.account].events.events[identifier] = body
