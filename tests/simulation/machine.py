@@ -280,8 +280,10 @@ class Devices(RuleBasedStateMachine):
 
     @rule(who=whos, op=st.sampled_from(OPERATIONS), fault=faults_but_late)
     def write_alone(self, who: int, op: str, fault: Fault) -> None:
-        """By PUT, PATCH or DELETE: what waits longest, or if nothing does a new edit."""
+        """By PUT, PATCH or DELETE: what waits longest, or after a sync a new edit."""
         device = self.device(who)
+        if [one.body["op"] for one in device.store.outbox[:1]] != [op]:
+            self._sync(who, "none", MUCH, MUCH)
         if not device.store.outbox:
             match op:
                 case "put":
