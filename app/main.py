@@ -33,8 +33,10 @@ from app.errors import SynclineError
 from app.failures import failure
 from app.hot_routes import HotRoutes
 from app.logs import log_to_stderr
+from app.metering import Traffic
 from app.methods import Methods
 from app.operations import routes as operation_routes
+from app.operations.metrics import Metrics, Sources
 from app.operations.reference import page
 from app.operations.routes import Operations
 from app.settings import Settings, load_settings
@@ -89,7 +91,10 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
     documents = Documents(database, pipeline, reader, registry, intake, clock, settings.history)
     limits = SyncLimits(settings.max_mutations, settings.max_changes, settings.max_answer_bytes)
     exchange = Exchange(database, documents, puller, era, limits)
-    operations = Operations(database, clock, version("syncline"), clock())
+    traffic, started_ms, present = Traffic(), clock(), version("syncline")
+    sources = Sources(traffic, database, pipeline, reader, puller)
+    metrics = Metrics(sources, clock, started_ms, present, workers=settings.workers)
+    operations = Operations(database, clock, present, started_ms, metrics)
     fetch_keys = HttpFetch()
     verifier = Verifier(settings, hs256_secret(settings), clock, fetch_keys)
 
@@ -140,7 +145,12 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         request_max_body_size=settings.max_body_bytes,
     )
     app.asgi_handler = HotRoutes(
-        app.asgi_handler, verifier, documents, exchange, max_body_bytes=settings.max_body_bytes
+        app.asgi_handler,
+        verifier,
+        documents,
+        exchange,
+        traffic,
+        max_body_bytes=settings.max_body_bytes,
     )
     operations.openapi = openapi.build(app.routes)
     operations.reference = page(operations.openapi)

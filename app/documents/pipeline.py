@@ -29,6 +29,7 @@ from app.documents.lane import Lane
 from app.documents.model import Committed, Decision, Limits, Mutation, Snapshot
 from app.documents.workspace import Workspace
 from app.errors import Code, SynclineError, cursor_expired
+from app.metering import SIZES, Histogram, WriteMeter
 from merge_rules.registry import Registry
 
 log = structlog.get_logger()
@@ -100,6 +101,9 @@ class Pipeline:
         self._clock = clock
         self._settings = settings
         self._cache = Cache(settings.cache_bytes)
+        self.meter = WriteMeter()
+        self.batches = Histogram(SIZES)
+        """By how many mutations they held."""
         self._doubts = 0
         """Batches for which the heads are asked for, since others write the same accounts."""
         self._connections = [database.kept() for _ in range(settings.lanes)]
@@ -121,6 +125,10 @@ class Pipeline:
     def waiting(self) -> int:
         """Mutations that are queued and not yet part of a batch."""
         return self._waiting
+
+    @property
+    def cache(self) -> Cache:
+        return self._cache
 
     def start(self) -> None:
         for lane in self._lanes:
@@ -153,6 +161,7 @@ class Pipeline:
         return await submission.answer
 
     async def _serve(self, connection: KeptConnection, batch: Sequence[Submission]) -> None:
+        self.batches.add(sum(submission.size for submission in batch))
         for submission in batch:
             self._waiting -= submission.size
             left = self._waiting_of.pop(submission.account) - submission.size
@@ -194,6 +203,7 @@ class Pipeline:
                 # Another process wrote these accounts meanwhile: now it has to wait. What is
                 # committed and answered by now is not decided again, whatever becomes of these.
                 self._doubts = DOUBTFUL_BATCHES
+                self.meter.contended += 1
                 await self._commit(connection, late, lock=True)
 
     async def _commit_apart(
@@ -247,6 +257,7 @@ class Pipeline:
                 if not is_transient(error):
                     raise
                 log.warning("batch is tried again", attempt=attempt, error=repr(error))
+                self.meter.retries += 1
                 if attempt + 1 < RETRIES:
                     await asyncio.sleep(pause_before(attempt))
         raise unavailable()
@@ -268,6 +279,7 @@ class Pipeline:
         self._keep(workspace, heads)
         committed = workspace.committed(heads)
         if committed.seqs:
+            self.meter.commits += 1
             for listener in self._listeners:
                 listener(committed)
         assert not lock or heads.keys() == workspace.heads.keys(), "a locked head changed"
@@ -361,6 +373,8 @@ class Pipeline:
     ) -> None:
         workspace.documents = {id: kept.document for id, kept in workspace.kept.items()}
         unknown = {(account, one.key) for account, one in asked} - workspace.documents.keys()
+        self.meter.cache_hits += len(workspace.documents)
+        self.meter.cache_misses += len(unknown)
         if unknown:
             found = await store.read_documents(connection, accounts, unknown)
             workspace.documents |= found

@@ -12,7 +12,9 @@ from app.database import migrate
 from app.database.engine import Database
 from app.database.retry import is_database_trouble
 from app.openapi import Description
+from app.operations import metrics as prometheus
 from app.operations import store
+from app.operations.metrics import Metrics
 
 _encode = msgspec.json.Encoder().encode
 READ = (HttpMethod.GET, HttpMethod.HEAD)
@@ -47,6 +49,7 @@ class Operations:
     clock: Clock
     version: str
     started_ms: int
+    metrics: Metrics
     draining: bool = False
     openapi: bytes = b""
     reference: bytes = field(default=b"", repr=False)
@@ -111,6 +114,18 @@ async def health(operations: NamedDependency[Operations]) -> Response[bytes]:
 
 
 @route(
+    "/metrics",
+    http_method=READ,
+    opt=Description(
+        "The numbers of this process, for Prometheus", answers={200: str}, media_type="text/plain"
+    ).opt(),
+)
+async def metrics(operations: NamedDependency[Operations]) -> Response[bytes]:
+    text = operations.metrics.text()
+    return Response(text, status_code=200, media_type=prometheus.MEDIA_TYPE)
+
+
+@route(
     "/openapi.json",
     http_method=READ,
     opt=Description("This API, as OpenAPI 3.1", answers={200: dict}).opt(),
@@ -128,4 +143,4 @@ async def docs(operations: NamedDependency[Operations]) -> Response[bytes]:
     return Response(operations.reference, status_code=200, media_type="text/html")
 
 
-ROUTES = [livez, readyz, health, openapi, docs]
+ROUTES = [livez, readyz, health, metrics, openapi, docs]
