@@ -32,9 +32,11 @@ from app.documents.rules import load_registry, remember_rules
 from app.errors import SynclineError
 from app.failures import failure
 from app.hot_routes import HotRoutes
+from app.live import asyncapi
 from app.logs import log_to_stderr
 from app.metering import Traffic
 from app.methods import Methods
+from app.operations import live_reference
 from app.operations import routes as operation_routes
 from app.operations.metrics import Metrics, Sources
 from app.operations.reference import page
@@ -154,6 +156,8 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
     )
     operations.openapi = openapi.build(app.routes)
     operations.reference = page(operations.openapi)
+    operations.asyncapi = asyncapi.build()
+    operations.live_reference = live_reference.page(operations.asyncapi)
     app.state.operations = operations
     return app
 

@@ -165,6 +165,4 @@ class Problem(msgspec.Struct, tag_field="type", tag="problem", omit_defaults=Tru
     ref: Ref | UnsetType = UNSET
 
 
-ServerFrame = (
-    Changes | Poke | Presence | Resync | Reauth | Authenticated | Pong | Pushed | Problem
-)
+ServerFrame = Changes | Poke | Presence | Resync | Reauth | Authenticated | Pong | Pushed | Problem

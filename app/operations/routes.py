@@ -53,6 +53,8 @@ class Operations:
     draining: bool = False
     openapi: bytes = b""
     reference: bytes = field(default=b"", repr=False)
+    asyncapi: bytes = field(default=b"", repr=False)
+    live_reference: bytes = field(default=b"", repr=False)
 
     async def readiness(self) -> Ready:
         if self.draining:
@@ -143,4 +145,22 @@ async def docs(operations: NamedDependency[Operations]) -> Response[bytes]:
     return Response(operations.reference, status_code=200, media_type="text/html")
 
 
-ROUTES = [livez, readyz, health, metrics, openapi, docs]
+@route(
+    "/asyncapi.json",
+    http_method=READ,
+    opt=Description("The live socket, as AsyncAPI 3.0", answers={200: dict}).opt(),
+)
+async def asyncapi(operations: NamedDependency[Operations]) -> Response[bytes]:
+    return Response(operations.asyncapi, status_code=200, media_type="application/json")
+
+
+@route(
+    "/docs/live",
+    http_method=READ,
+    opt=Description("The live socket, to read", answers={200: str}, media_type="text/html").opt(),
+)
+async def live_docs(operations: NamedDependency[Operations]) -> Response[bytes]:
+    return Response(operations.live_reference, status_code=200, media_type="text/html")
+
+
+ROUTES = [livez, readyz, health, metrics, openapi, docs, asyncapi, live_docs]

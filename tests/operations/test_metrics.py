@@ -131,6 +131,12 @@ def test_batches_that_meet_another_process_are_counted(start_service: StartServi
     assert value(scrape(one.url), "syncline_batches_contended_total") == 1
 
 
+END_WHO_WAITS = """
+select pg_terminate_backend(pid) from pg_stat_activity
+where datname = current_database() and wait_event_type = 'Lock'
+"""
+
+
 async def _end_the_write_that_waits(url: str, ask: Callable[[], httpx.Response]) -> int:
     """Asks for a write, ends its connection in the middle; the status of its answer."""
     connection = await asyncpg.connect(url)
@@ -138,10 +144,9 @@ async def _end_the_write_that_waits(url: str, ask: Callable[[], httpx.Response])
         async with connection.transaction():
             await connection.execute("select from heads for update")
             asked = asyncio.create_task(asyncio.to_thread(ask))
-            while not await connection.fetch(
-                "select pg_terminate_backend(pid) from pg_stat_activity "
-                "where datname = current_database() and wait_event_type = 'Lock'"
-            ):
+            for _ in range(1_000):
+                if await connection.fetch(END_WHO_WAITS):
+                    break
                 await asyncio.sleep(0.01)
         return (await asked).status_code
     finally:
