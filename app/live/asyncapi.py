@@ -77,7 +77,7 @@ def build() -> bytes:
                 "description": "A WebSocket of text messages, each one JSON object. The client "
                 "begins with `hello`. Types and members that it does not know, it ignores.",
                 "messages": {
-                    _name(kind): {"$ref": MESSAGES.format(name=_name(kind))} for kind in frames
+                    name(kind): {"$ref": MESSAGES.format(name=name(kind))} for kind in frames
                 },
                 "bindings": {"ws": {"method": "GET", "bindingVersion": "0.1.0"}},
                 "x-close-codes": [
@@ -86,11 +86,11 @@ def build() -> bytes:
             }
         },
         "operations": {
-            **{f"receive_{_name(kind)}": _operation("receive", kind) for kind in clients},
-            **{f"send_{_name(kind)}": _operation("send", kind) for kind in servers},
+            **{f"receive_{name(kind)}": _operation("receive", kind) for kind in clients},
+            **{f"send_{name(kind)}": _operation("send", kind) for kind in servers},
         },
         "components": {
-            "messages": {_name(kind): _message(kind) for kind in frames},
+            "messages": {name(kind): _message(kind) for kind in frames},
             "schemas": portable(schemas),
         },
     }
@@ -101,16 +101,16 @@ def _kinds(union: UnionType) -> tuple[type[msgspec.Struct], ...]:
     return get_args(union)
 
 
-def _name(kind: type) -> str:
-    """The `type` of a frame."""
-    config: msgspec.structs.StructConfig = kind.__struct_config__  # type: ignore[attr-defined]
-    assert isinstance(config.tag, str)
-    return config.tag
+def name(kind: type) -> str:
+    """The `type` of a frame: the tag of its struct, or the one value of its member."""
+    _, schemas = msgspec.json.schema_components([kind], ref_template=SCHEMAS)
+    (name,) = schemas[kind.__name__]["properties"]["type"]["enum"]
+    return str(name)
 
 
 def _message(kind: type) -> dict[str, Any]:
     return {
-        "name": _name(kind),
+        "name": name(kind),
         "title": kind.__name__,
         "summary": (getdoc(kind) or "").partition("\n\n")[0].replace("\n", " "),
         "payload": {"$ref": SCHEMAS.format(name=kind.__name__)},
@@ -133,4 +133,4 @@ def _operation(action: str, kind: type) -> dict[str, Any]:
 
 
 def _of_channel(kind: type) -> dict[str, str]:
-    return {"$ref": f"{CHANNEL}/messages/{_name(kind)}"}
+    return {"$ref": f"{CHANNEL}/messages/{name(kind)}"}

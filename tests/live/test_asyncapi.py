@@ -66,7 +66,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 
 def test_every_frame_and_every_close_code_is_described(document: dict[str, Any]) -> None:
     """A frame that is not in the document is one that no client expects."""
-    frames = {kind.__struct_config__.tag for kind in get_args(ClientFrame | ServerFrame)}
+    frames = {asyncapi.name(kind) for kind in get_args(ClientFrame | ServerFrame)}
     assert set(document["components"]["messages"]) == frames
     assert set(document["channels"]["live"]["messages"]) == frames
     for message in document["components"]["messages"].values():
@@ -79,8 +79,8 @@ def test_every_frame_and_every_close_code_is_described(document: dict[str, Any])
         }
         for action in ("receive", "send")
     )
-    assert receives == {kind.__struct_config__.tag for kind in get_args(ClientFrame)}
-    assert sends == {kind.__struct_config__.tag for kind in get_args(ServerFrame)}
+    assert receives == {asyncapi.name(kind) for kind in get_args(ClientFrame)}
+    assert sends == {asyncapi.name(kind) for kind in get_args(ServerFrame)}
     codes = [one["code"] for one in document["channels"]["live"]["x-close-codes"]]
     assert codes == [int(code) for code in CloseCode]
 

@@ -1,0 +1,291 @@
+"""The events of apps that speak Socket.IO, over the hub and the documents that all others use.
+
+From the client: `presence:join`, `presence:ping`, `user:clientUpdate`. To it: `user:data:updated`
+(the stats, to who asked), `user:update` (the stats, to all sockets of the account when they
+changed), `presence:pong`, `user:problem`. There is one path for writes, so an update is a PATCH.
+"""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qs
+from uuid import UUID, uuid4
+
+import msgspec
+import structlog
+
+from app import problems
+from app.auth.tokens import Verifier
+from app.auth.types import Principal
+from app.clock import Clock
+from app.documents.documents import Documents
+from app.documents.model import Snapshot
+from app.documents.types import Device
+from app.errors import Code, SynclineError
+from app.live.hub import Full, Hub
+from app.socket_io import stats
+from app.socket_io.engine import Connection, Engine, socketio
+
+log = structlog.get_logger()
+
+DEVICE = "socketio"
+"""For whom the service counts where a client names no device. Its updates are operations on the
+document as it is, so all clients of an account may share it."""
+RETRY_S = 1.0
+NOTHING = object()
+"""No stats were sent yet; None: there are none."""
+
+
+class Handshake(msgspec.Struct):
+    """`auth` of the client's handshake."""
+
+    token: str | None = None
+    device: Device | None = None
+
+
+class Client:
+    """A Socket.IO client of an account: a subscriber of the hub."""
+
+    __slots__ = ("_room", "account", "connection", "device", "id", "seen", "sid", "since_ms", "until_ms")
+
+    def __init__(
+        self,
+        room: "Room",
+        connection: Connection,
+        sid: str,
+        principal: Principal,
+        device: str,
+        now_ms: int,
+    ) -> None:
+        self.id: UUID = uuid4()
+        self.account = principal.account
+        self.device = device
+        self.since_ms = now_ms
+        self.until_ms = None if principal.expires_at is None else principal.expires_at * 1000
+        self.connection = connection
+        self.sid = sid
+        self.seen: object = NOTHING
+        """The version of the stats that it was sent."""
+        self._room = room
+
+    def changed(self, seq: int | None) -> None:
+        self._room.wake()
+
+    def present(self, frame: bytes) -> None:
+        """These apps are not told who else is there."""
+
+
+class Room:
+    """The clients of one account. A task reads and tells while there is something to tell."""
+
+    def __init__(self, account: str, bridge: "Bridge") -> None:
+        self.account = account
+        self.clients: list[Client] = []
+        self._bridge = bridge
+        self._wanted = False
+        self._task: asyncio.Task[None] | None = None
+
+    def wake(self) -> None:
+        """What changes while the task reads is read again."""
+        self._wanted = True
+        if self._task is None:
+            self._task = asyncio.create_task(self._tell())
+
+    async def _tell(self) -> None:
+        try:
+            while self._wanted and self.clients:
+                self._wanted = False
+                try:
+                    await self._bridge.tell(self)
+                except SynclineError as error:
+                    self._wanted = True
+                    log.info("socketio.read_failed", code=str(error.code))
+                    await asyncio.sleep(random.uniform(RETRY_S / 2, RETRY_S))  # noqa: S311
+        except Exception:
+            log.exception("socketio.tell_failed")
+        finally:
+            self._task = None
+
+    def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
+class Bridge:
+    """Events in, events out."""
+
+    def __init__(
+        self, engine: Engine, hub: Hub, documents: Documents, verifier: Verifier, clock: Clock
+    ) -> None:
+        self._engine = engine
+        self._hub = hub
+        self._documents = documents
+        self._verifier = verifier
+        self._clock = clock
+        self._rooms: dict[str, Room] = {}
+        self._clients: dict[str, Client] = {}
+        engine.on_closed = self._leave
+        engine.on_swept = self._look
+        server = engine.server
+        server.on("connect", self._connect)
+        server.on("disconnect", self._disconnect)
+        server.on("presence:join", self._join)
+        server.on("presence:ping", self._ping)
+        server.on("user:clientUpdate", self._update)
+
+    # --- coming and going ---------------------------------------------------------------------
+
+    async def _connect(self, sid: str, environ: dict[str, Any], auth: Any) -> None:
+        try:
+            await self._admit(sid, environ, auth)
+        except SynclineError as error:
+            problem = problems.problem(error)
+            raise socketio.exceptions.ConnectionRefusedError(error.detail, problem) from None
+
+    async def _admit(self, sid: str, environ: dict[str, Any], auth: Any) -> None:
+        shaken = _handshake(auth)
+        token = _token(shaken, environ)
+        principal = self._verifier.cached(token) or await self._verifier.verify(token)
+        # No waiting from here on: the transport is there, or it is not.
+        id = self._engine.server.manager.eio_sid_from_sid(sid, "/")
+        connection = self._engine.connections.get(id)
+        if connection is None or connection.owner is not None:
+            raise SynclineError(Code.SHUTTING_DOWN, "The connection is gone.")
+        room = self._rooms.get(principal.account) or Room(principal.account, self)
+        device = shaken.device or DEVICE
+        client = Client(room, connection, sid, principal, device, self._clock())
+        try:
+            self._hub.join(client)
+        except Full as full:
+            raise SynclineError(Code.OVERLOADED, f"No more than that: {full}.") from full
+        connection.owner = client
+        self._rooms[principal.account] = room
+        self._clients[sid] = client
+        room.clients.append(client)
+        room.wake()
+
+    async def _disconnect(self, sid: str, reason: str) -> None:
+        client = self._clients.get(sid)
+        if client is not None:
+            connection = client.connection
+            self._leave(connection)
+            connection.owner = None
+
+    def _leave(self, connection: Connection) -> None:
+        client: Client = connection.owner
+        del self._clients[client.sid]
+        room = self._rooms[client.account]
+        room.clients.remove(client)
+        if not room.clients:
+            room.stop()
+            del self._rooms[client.account]
+        self._hub.leave(client)
+
+    def _look(self) -> None:
+        """Ends those whose token has expired, and tells those that were behind."""
+        now_ms = self._clock()
+        for client in list(self._clients.values()):
+            if client.until_ms is not None and client.until_ms <= now_ms:
+                self._engine.drop(client.connection)
+            elif client.seen is NOTHING and not self._engine.crowded(client.connection):
+                self._rooms[client.account].wake()
+
+    # --- telling ------------------------------------------------------------------------------
+
+    async def tell(self, room: Room) -> None:
+        """Sends the stats to the clients that do not have them; raises SynclineError."""
+        document = await self._read(room.account)
+        version = None if document is None else document.version
+        data = stats.shown(document)
+        for client in tuple(room.clients):
+            if client.seen == version:
+                continue
+            if self._engine.crowded(client.connection):
+                client.seen = NOTHING  # it is told when it has taken what waits for it
+                continue
+            first, client.seen = client.seen is NOTHING, version
+            if document is not None or not first:
+                await self._send(client, "user:update", data)
+
+    async def _read(self, account: str) -> Snapshot | None:
+        try:
+            return await self._documents.read(account, stats.KEY)
+        except SynclineError as error:
+            if error.code in (Code.DOCUMENT_NOT_FOUND, Code.DOCUMENT_DELETED):
+                return None
+            raise
+
+    async def _send(self, client: Client, event: str, data: Any) -> None:
+        self._hub.frames[event] += 1
+        await self._engine.emit(event, data, client.sid)
+
+    # --- events -------------------------------------------------------------------------------
+
+    async def _ping(self, sid: str, *_: Any) -> None:
+        client = self._clients.get(sid)
+        if client is not None:
+            now = datetime.fromtimestamp(self._clock() / 1000, UTC)
+            timestamp = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            await self._send(client, "presence:pong", {"timestamp": timestamp})
+
+    async def _join(self, sid: str, payload: Any = None, *_: Any) -> dict[str, Any]:
+        async def join(client: Client) -> dict[str, Any]:
+            stats.refuse_other_account(payload, client.account)
+            document = await self._read(client.account)
+            await self._send(client, "user:data:updated", stats.shown(document))
+            return {"ok": True}
+
+        return await self._answer(sid, payload, join)
+
+    async def _update(self, sid: str, payload: Any = None, *_: Any) -> dict[str, Any]:
+        async def update(client: Client) -> dict[str, Any]:
+            patch = stats.patch_of(payload, client.account, client.device)
+            mutation = self._documents.intake.patch(stats.KEY, patch, self._clock())
+            decision = await self._documents.write(client.account, mutation)
+            document = decision.document
+            assert document is not None
+            await self._send(client, "user:data:updated", stats.shown(document))
+            return {"ok": True, "outcome": decision.outcome, "version": document.version}
+
+        return await self._answer(sid, payload, update)
+
+    async def _answer(self, sid: str, payload: Any, work: Any) -> dict[str, Any]:
+        """What the client's acknowledgement says; a problem is an event, too."""
+        client = self._clients.get(sid)
+        if client is None:
+            return {"ok": False}
+        try:
+            answer: dict[str, Any] = await work(client)
+            return answer
+        except SynclineError as error:
+            problem = problems.problem(error)
+        except Exception as error:
+            log.error("socketio.event_failed", exc_info=error)
+            failed = SynclineError(Code.INTERNAL, "The service's log says why; send it again later.")
+            problem = problems.problem(failed)
+        id = payload.get("id") if isinstance(payload, dict) else None
+        await self._send(client, "user:problem", {"id": id, "problem": problem})
+        return {"ok": False, "problem": problem}
+
+
+def _handshake(auth: Any) -> Handshake:
+    if not isinstance(auth, dict):
+        return Handshake()
+    try:
+        return msgspec.convert(auth, Handshake)
+    except msgspec.ValidationError as error:
+        raise SynclineError(Code.INVALID_REQUEST, f"The handshake's `auth`: {error}.") from error
+
+
+def _token(shaken: Handshake, environ: Mapping[str, Any]) -> str:
+    """Of the handshake, of its header, or of its query, in this order; raises TOKEN_MISSING."""
+    scheme, _, bearer = str(environ.get("HTTP_AUTHORIZATION", "")).partition(" ")
+    queried = parse_qs(environ.get("QUERY_STRING", "")).get("token", [None])[0]
+    token = shaken.token or (bearer.strip() if scheme.lower() == "bearer" else None) or queried
+    if not token:
+        raise SynclineError(
+            Code.TOKEN_MISSING, "Connect with `auth: {token}`, and a token that holds."
+        )
+    return token
