@@ -32,6 +32,7 @@ from app.documents.rules import load_registry, remember_rules
 from app.errors import SynclineError
 from app.failures import failure
 from app.hot_routes import HotRoutes
+from app.live.service import Live
 from app.logs import log_to_stderr
 from app.methods import Methods
 from app.operations import routes as operation_routes
@@ -89,7 +90,12 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
     documents = Documents(database, pipeline, reader, registry, intake, clock, settings.history)
     limits = SyncLimits(settings.max_mutations, settings.max_changes, settings.max_answer_bytes)
     exchange = Exchange(database, documents, puller, era, limits)
-    operations = Operations(database, clock, version("syncline"), clock())
+    live_limits = SyncLimits(
+        settings.max_mutations, settings.max_changes, settings.live_answer_bytes
+    )
+    live = Live(database, Exchange(database, documents, puller, era, live_limits), clock, settings)
+    pipeline.listen(live.relay.note)
+    operations = Operations(database, clock, version("syncline"), clock(), live.hub)
     fetch_keys = HttpFetch()
     verifier = Verifier(settings, hs256_secret(settings), clock, fetch_keys)
 
@@ -100,6 +106,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         pipeline.start()
         reader.start()
         puller.start()
+        await live.start()
         housework = asyncio.create_task(
             housekeeping.run(
                 database,
@@ -114,6 +121,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         finally:
             housework.cancel()
             await asyncio.gather(housework, return_exceptions=True)
+            await live.stop()
             await pipeline.stop()
             await reader.stop()
             await puller.stop()
@@ -142,6 +150,8 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
     app.asgi_handler = HotRoutes(
         app.asgi_handler, verifier, documents, exchange, max_body_bytes=settings.max_body_bytes
     )
+    app.asgi_handler = live.endpoint(app.asgi_handler, verifier)
+    app.state.live = live
     operations.openapi = openapi.build(app.routes)
     operations.reference = page(operations.openapi)
     app.state.operations = operations

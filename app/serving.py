@@ -39,6 +39,7 @@ from app.http_protocol import BoundedHttpProtocol
 from app.logs import log_to_stderr
 from app.main import StartError, create_app, from_environment
 from app.settings import Settings, load_settings, variable
+from app.socket_protocol import SocketProtocol
 from merge_rules.registry import Registry
 
 Report = Callable[[str], None]
@@ -219,6 +220,11 @@ def _config(settings: Settings, app: Callable[[], Litestar] | str) -> uvicorn.Co
         workers=settings.workers,
         loop="uvloop",
         http=BoundedHttpProtocol,
+        ws=SocketProtocol,
+        ws_max_size=settings.live_frame_bytes,
+        ws_ping_interval=settings.live_ping_s,
+        ws_ping_timeout=settings.live_ping_timeout_s,
+        ws_per_message_deflate=False,  # it would take more memory than all else of a socket
         h11_max_incomplete_event_size=settings.max_header_bytes,
         lifespan="on",
         access_log=False,

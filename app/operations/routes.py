@@ -11,6 +11,7 @@ from app.clock import Clock
 from app.database import migrate
 from app.database.engine import Database
 from app.database.retry import is_database_trouble
+from app.live.hub import Hub
 from app.openapi import Description
 from app.operations import store
 
@@ -29,7 +30,8 @@ class Ready(msgspec.Struct):
 
 
 class Health(msgspec.Struct):
-    """What the service is busy with; `uptime` in seconds."""
+    """What the service is busy with; `uptime` in seconds. Clients and accounts that are connected
+    are those of the process that answers."""
 
     status: Literal["healthy", "unhealthy"]
     connected_clients: int
@@ -47,6 +49,7 @@ class Operations:
     clock: Clock
     version: str
     started_ms: int
+    hub: Hub
     draining: bool = False
     openapi: bytes = b""
     reference: bytes = field(default=b"", repr=False)
@@ -73,8 +76,8 @@ class Operations:
                 raise
         return Health(
             status="unhealthy" if accounts is None else "healthy",
-            connected_clients=0,
-            connected_accounts=0,
+            connected_clients=self.hub.sockets,
+            connected_accounts=self.hub.accounts,
             accounts=accounts,
             uptime=(self.clock() - self.started_ms) / 1000,
             version=self.version,
