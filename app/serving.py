@@ -4,6 +4,7 @@ import asyncio
 import gc
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -69,6 +70,7 @@ def database_url(settings: Settings, report: Report) -> Iterator[str]:
 def serve(settings: Settings, report: Report) -> None:
     """Serves until a signal asks to stop; what is in flight is answered first."""
     log_to_stderr()
+    _allow_many_files()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     registry = load_registry(settings)
@@ -87,6 +89,13 @@ def serve(settings: Settings, report: Report) -> None:
                 _serve_alone(settings, app, sock)
             else:
                 _serve_workers(settings, url, sock)
+
+
+def _allow_many_files() -> None:
+    """As many as this user may have: each socket takes one, and the default is often 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # some systems name a limit that they do not grant
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -73,13 +73,12 @@ class Talk:
 
     async def closed(self, timeout_s: float = PATIENCE_S) -> tuple[int, str]:
         """Code and reason with which the service closes it."""
-        try:
+        with suppress(ConnectionClosed):
             async with asyncio.timeout(timeout_s):
                 while True:
                     self.frames.append(json.loads(await self.connection.recv()))
-        except ConnectionClosed as closed:
-            assert closed.rcvd is not None, "the connection was cut"
-            return closed.rcvd.code, closed.rcvd.reason
+        assert self.connection.close_code is not None
+        return self.connection.close_code, self.connection.close_reason or ""
 
 
 @asynccontextmanager
