@@ -33,6 +33,7 @@ from app.errors import SynclineError
 from app.failures import failure
 from app.hot_routes import HotRoutes
 from app.live import asyncapi
+from app.live.service import Live
 from app.logs import log_to_stderr
 from app.metering import Traffic
 from app.methods import Methods
@@ -41,7 +42,9 @@ from app.operations import routes as operation_routes
 from app.operations.metrics import Metrics, Sources
 from app.operations.reference import page
 from app.operations.routes import Operations
-from app.settings import Settings, load_settings
+from app.settings import Settings, load_settings, variable
+from app.socket_io.bridge import Bridge
+from app.socket_io.engine import Engine, EngineLimits, is_installed
 from app.sync import routes as sync_routes
 from app.sync import store as sync_store
 from app.sync.exchange import Exchange, Puller, SyncLimits
@@ -93,12 +96,19 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
     documents = Documents(database, pipeline, reader, registry, intake, clock, settings.history)
     limits = SyncLimits(settings.max_mutations, settings.max_changes, settings.max_answer_bytes)
     exchange = Exchange(database, documents, puller, era, limits)
+    live_limits = SyncLimits(
+        settings.max_mutations, settings.max_changes, settings.live_answer_bytes
+    )
+    live = Live(database, Exchange(database, documents, puller, era, live_limits), clock, settings)
+    pipeline.listen(live.relay.note)
     traffic, started_ms, present = Traffic(), clock(), version("syncline")
-    sources = Sources(traffic, database, pipeline, reader, puller)
+    sources = Sources(traffic, database, pipeline, reader, puller, live)
     metrics = Metrics(sources, clock, started_ms, present, workers=settings.workers)
-    operations = Operations(database, clock, present, started_ms, metrics)
+    operations = Operations(database, clock, present, started_ms, live.hub, metrics)
     fetch_keys = HttpFetch()
     verifier = Verifier(settings, hs256_secret(settings), clock, fetch_keys)
+
+    socket_io = _socket_io(settings, live, documents, verifier, clock, operations)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -107,6 +117,9 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         pipeline.start()
         reader.start()
         puller.start()
+        await live.start()
+        if socket_io is not None:
+            socket_io.start()
         housework = asyncio.create_task(
             housekeeping.run(
                 database,
@@ -121,6 +134,9 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         finally:
             housework.cancel()
             await asyncio.gather(housework, return_exceptions=True)
+            if socket_io is not None:
+                await socket_io.stop()
+            await live.stop()
             await pipeline.stop()
             await reader.stop()
             await puller.stop()
@@ -154,12 +170,48 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         traffic,
         max_body_bytes=settings.max_body_bytes,
     )
+    app.asgi_handler = live.endpoint(app.asgi_handler, verifier)
+    if socket_io is not None:
+        app.asgi_handler = socket_io.mounted(app.asgi_handler)
+    app.state.live = live
     operations.openapi = openapi.build(app.routes)
     operations.reference = page(operations.openapi)
     operations.asyncapi = asyncapi.build()
     operations.live_reference = live_reference.page(operations.asyncapi)
     app.state.operations = operations
     return app
+
+
+def _socket_io(
+    settings: Settings,
+    live: Live,
+    documents: Documents,
+    verifier: Verifier,
+    clock: Clock,
+    operations: Operations,
+) -> Engine | None:
+    """What serves clients of Socket.IO, where the setting asks for it."""
+    if not settings.socketio:
+        return None
+    if not is_installed():
+        raise StartError(
+            f"{variable('socketio')} needs what is not installed: pip install 'syncline[socketio]'"
+        )
+    limits = EngineLimits(
+        sockets=settings.live_sockets,
+        frame_bytes=settings.live_frame_bytes,
+        hello_s=settings.live_hello_s,
+        send_s=settings.live_send_s,
+        ping_s=settings.live_ping_s,
+        ping_timeout_s=settings.live_ping_timeout_s,
+        frames_per_s=settings.live_frames_per_s,
+    )
+    # Clients that poll come to any worker, and only one knows them.
+    polling = settings.workers == 1
+    engine = Engine(limits, polling=polling, stopping=lambda: operations.draining)
+    trust_ms = int(settings.live_trust_s * 1000)
+    Bridge(engine, live.hub, documents, verifier, clock, trust_ms=trust_ms)
+    return engine
 
 
 def from_environment() -> Litestar:

@@ -33,6 +33,7 @@ from app.database.migrate import migrate
 from app.http_protocol import BoundedHttpProtocol
 from app.main import create_app
 from app.settings import Settings
+from app.socket_protocol import SocketProtocol
 
 SECRET = "only-for-tests-" + "0" * 32
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
@@ -134,8 +135,12 @@ def serving(database_url: str, **overrides: Any) -> Iterator[Service]:
         app,
         log_level="warning",
         lifespan="on",
-        ws="none",
         http=BoundedHttpProtocol,
+        ws=SocketProtocol,
+        ws_max_size=settings.live_frame_bytes,
+        ws_ping_interval=settings.live_ping_s,
+        ws_ping_timeout=settings.live_ping_timeout_s,
+        ws_per_message_deflate=False,
         h11_max_incomplete_event_size=settings.max_header_bytes,
     )
     server = uvicorn.Server(config)

@@ -47,30 +47,34 @@ class CloseCode(IntEnum):
 # --- what clients send ------------------------------------------------------------------------
 
 
-class Hello(msgspec.Struct, tag_field="type", tag="hello", forbid_unknown_fields=True):
+class Hello(msgspec.Struct, forbid_unknown_fields=True):
     """The first frame: who is there, and where its copy stands; null: it has nothing."""
 
+    type: Literal["hello"]
     token: str
     device: Device
     cursor: str | None = None
 
 
-class Ping(msgspec.Struct, tag_field="type", tag="ping", forbid_unknown_fields=True):
+class Ping(msgspec.Struct, forbid_unknown_fields=True):
     """Asks for a `pong`: browsers cannot send pings of the protocol."""
 
+    type: Literal["ping"]
     ref: Ref | UnsetType = UNSET
 
 
-class Token(msgspec.Struct, tag_field="type", tag="token", forbid_unknown_fields=True):
+class Token(msgspec.Struct, forbid_unknown_fields=True):
     """A newer token of the same account."""
 
+    type: Literal["token"]
     token: str
 
 
-class Push(msgspec.Struct, tag_field="type", tag="push", forbid_unknown_fields=True):
+class Push(msgspec.Struct, forbid_unknown_fields=True):
     """As the body of `POST /v1/sync`. Without `device` that of the hello counts, and without
     `cursor` where this socket stands."""
 
+    type: Literal["push"]
     ref: Ref | UnsetType = UNSET
     device: Device | UnsetType | None = UNSET
     cursor: str | UnsetType | None = UNSET
@@ -159,9 +163,9 @@ class Pushed(msgspec.Struct, tag_field="type", tag="pushed", omit_defaults=True)
 
 
 class Problem(msgspec.Struct, tag_field="type", tag="problem", omit_defaults=True):
-    """A `push` failed as a whole, with the problem that `POST /v1/sync` would have answered."""
+    """A frame failed as a whole: a `push` with the problem that `POST /v1/sync` would answer."""
 
-    problem: dict[str, Any]
+    problem: dict[str, Any] | msgspec.Raw
     ref: Ref | UnsetType = UNSET
 
 

@@ -23,6 +23,8 @@ from app.clock import Clock
 from app.database.engine import Database
 from app.documents.documents import DocumentReader
 from app.documents.pipeline import Pipeline
+from app.live.deliveries import BOUNDS_MS
+from app.live.service import Live
 from app.metering import Histogram, Traffic
 from app.sync.exchange import Puller
 
@@ -48,6 +50,7 @@ class Sources:
     pipeline: Pipeline
     reader: DocumentReader
     puller: Puller
+    live: Live
 
 
 class Metrics(Collector):
@@ -76,6 +79,7 @@ class Metrics(Collector):
             *self._of_queues(),
             *self._of_writes(),
             *self._of_memory(),
+            *self._of_sockets(),
         ):
             yield _labelled(metric, self._labels)
 
@@ -163,6 +167,42 @@ class Metrics(Collector):
             "Documents that a write had to read",
             pipeline.meter.cache_misses,
         )
+
+    def _of_sockets(self) -> Iterator[Metric]:
+        live = self._sources.live
+        hub, lag = live.hub, live.deliveries.lag
+        yield GaugeMetricFamily("syncline_live_sockets", "Clients connected", hub.sockets)
+        yield GaugeMetricFamily("syncline_live_accounts", "Accounts connected", hub.accounts)
+        yield CounterMetricFamily(
+            "syncline_live_refused", "Clients past the limits of sockets", hub.refused
+        )
+        frames = CounterMetricFamily("syncline_live_frames", "Frames sent", labels=["type"])
+        for kind, count in sorted(hub.frames.items()):
+            frames.add_metric([kind], count)
+        yield frames
+        lags = HistogramMetricFamily(
+            "syncline_live_lag_seconds", "From hearing of a change to having sent it"
+        )
+        _add(lags, [], _in_seconds(lag.buckets, lag.sum_s))
+        yield lags
+        yield GaugeMetricFamily(
+            "syncline_live_waiting", "Accounts that are behind", live.deliveries.waiting
+        )
+        yield GaugeMetricFamily(
+            "syncline_live_presence_rows", "Own sockets in the table", live.presence.rows
+        )
+        yield GaugeMetricFamily(
+            "syncline_live_relay_up", "Whether other processes are heard", int(live.relay.up)
+        )
+        yield CounterMetricFamily(
+            "syncline_live_healed", "Changes of which only a sweep told", live.watch.healed
+        )
+
+
+def _in_seconds(counts: list[int], total_s: float) -> Histogram:
+    histogram = Histogram([bound / 1000 for bound in BOUNDS_MS])
+    histogram.counts, histogram.total = counts, total_s
+    return histogram
 
 
 def _add(family: HistogramMetricFamily, labels: list[str], histogram: Histogram) -> None:

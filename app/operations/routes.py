@@ -11,6 +11,7 @@ from app.clock import Clock
 from app.database import migrate
 from app.database.engine import Database
 from app.database.retry import is_database_trouble
+from app.live.hub import Hub
 from app.openapi import Description
 from app.operations import metrics as prometheus
 from app.operations import store
@@ -31,7 +32,8 @@ class Ready(msgspec.Struct):
 
 
 class Health(msgspec.Struct):
-    """What the service is busy with; `uptime` in seconds."""
+    """What the service is busy with; `uptime` in seconds. Clients and accounts that are connected
+    are those of the process that answers."""
 
     status: Literal["healthy", "unhealthy"]
     connected_clients: int
@@ -49,6 +51,7 @@ class Operations:
     clock: Clock
     version: str
     started_ms: int
+    hub: Hub
     metrics: Metrics
     draining: bool = False
     openapi: bytes = b""
@@ -78,8 +81,8 @@ class Operations:
                 raise
         return Health(
             status="unhealthy" if accounts is None else "healthy",
-            connected_clients=0,
-            connected_accounts=0,
+            connected_clients=self.hub.sockets,
+            connected_accounts=self.hub.accounts,
             accounts=accounts,
             uptime=(self.clock() - self.started_ms) / 1000,
             version=self.version,

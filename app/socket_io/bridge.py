@@ -25,8 +25,9 @@ from app.documents.model import Snapshot
 from app.documents.types import Device
 from app.errors import Code, SynclineError
 from app.live.hub import Full, Hub
+from app.live.types import CloseCode
 from app.socket_io import stats
-from app.socket_io.engine import Connection, Engine, socketio
+from app.socket_io.engine import Connection, Engine, refusal
 
 log = structlog.get_logger()
 
@@ -34,8 +35,8 @@ DEVICE = "socketio"
 """For whom the service counts where a client names no device. Its updates are operations on the
 document as it is, so all clients of an account may share it."""
 RETRY_S = 1.0
-NOTHING = object()
-"""No stats were sent yet; None: there are none."""
+NOTHING, BEHIND = object(), object()
+"""A client that was sent no stats yet, and one that has yet to take what it was sent."""
 
 
 class Handshake(msgspec.Struct):
@@ -48,7 +49,17 @@ class Handshake(msgspec.Struct):
 class Client:
     """A Socket.IO client of an account: a subscriber of the hub."""
 
-    __slots__ = ("_room", "account", "connection", "device", "id", "seen", "sid", "since_ms", "until_ms")
+    __slots__ = (
+        "_room",
+        "account",
+        "connection",
+        "device",
+        "id",
+        "seen",
+        "sid",
+        "since_ms",
+        "until_ms",
+    )
 
     def __init__(
         self,
@@ -58,16 +69,18 @@ class Client:
         principal: Principal,
         device: str,
         now_ms: int,
+        until_ms: int,
     ) -> None:
         self.id: UUID = uuid4()
         self.account = principal.account
         self.device = device
         self.since_ms = now_ms
-        self.until_ms = None if principal.expires_at is None else principal.expires_at * 1000
+        self.until_ms = until_ms
+        """When it has to show a token again, which it does by connecting again."""
         self.connection = connection
         self.sid = sid
         self.seen: object = NOTHING
-        """The version of the stats that it was sent."""
+        """The version of the stats that it was sent; None: that there are none."""
         self._room = room
 
     def changed(self, seq: int | None) -> None:
@@ -117,13 +130,22 @@ class Bridge:
     """Events in, events out."""
 
     def __init__(
-        self, engine: Engine, hub: Hub, documents: Documents, verifier: Verifier, clock: Clock
+        self,
+        engine: Engine,
+        hub: Hub,
+        documents: Documents,
+        verifier: Verifier,
+        clock: Clock,
+        *,
+        trust_ms: int,
     ) -> None:
+        """`trust_ms`: how long a token is trusted, if it does not expire before."""
         self._engine = engine
         self._hub = hub
         self._documents = documents
         self._verifier = verifier
         self._clock = clock
+        self._trust_ms = trust_ms
         self._rooms: dict[str, Room] = {}
         self._clients: dict[str, Client] = {}
         engine.on_closed = self._leave
@@ -142,7 +164,7 @@ class Bridge:
             await self._admit(sid, environ, auth)
         except SynclineError as error:
             problem = problems.problem(error)
-            raise socketio.exceptions.ConnectionRefusedError(error.detail, problem) from None
+            raise refusal(error.detail, problem) from None
 
     async def _admit(self, sid: str, environ: dict[str, Any], auth: Any) -> None:
         shaken = _handshake(auth)
@@ -154,13 +176,17 @@ class Bridge:
         if connection is None or connection.owner is not None:
             raise SynclineError(Code.SHUTTING_DOWN, "The connection is gone.")
         room = self._rooms.get(principal.account) or Room(principal.account, self)
-        device = shaken.device or DEVICE
-        client = Client(room, connection, sid, principal, device, self._clock())
+        device, now_ms = shaken.device or DEVICE, self._clock()
+        until_ms = now_ms + self._trust_ms
+        if principal.expires_at_s is not None:
+            until_ms = min(until_ms, int(principal.expires_at_s * 1000))
+        client = Client(room, connection, sid, principal, device, now_ms, until_ms)
         try:
             self._hub.join(client)
         except Full as full:
             raise SynclineError(Code.OVERLOADED, f"No more than that: {full}.") from full
         connection.owner = client
+        connection.trust(self._engine.limits.frame_bytes)
         self._rooms[principal.account] = room
         self._clients[sid] = client
         room.clients.append(client)
@@ -169,9 +195,7 @@ class Bridge:
     async def _disconnect(self, sid: str, reason: str) -> None:
         client = self._clients.get(sid)
         if client is not None:
-            connection = client.connection
-            self._leave(connection)
-            connection.owner = None
+            self._engine.disown(client.connection)
 
     def _leave(self, connection: Connection) -> None:
         client: Client = connection.owner
@@ -187,9 +211,10 @@ class Bridge:
         """Ends those whose token has expired, and tells those that were behind."""
         now_ms = self._clock()
         for client in list(self._clients.values()):
-            if client.until_ms is not None and client.until_ms <= now_ms:
-                self._engine.drop(client.connection)
-            elif client.seen is NOTHING and not self._engine.crowded(client.connection):
+            if client.until_ms <= now_ms:
+                reason = "the token has to be shown again"
+                self._engine.drop(client.connection, CloseCode.UNAUTHENTICATED, reason)
+            elif client.seen is BEHIND and not self._engine.crowded(client.connection):
                 self._rooms[client.account].wake()
 
     # --- telling ------------------------------------------------------------------------------
@@ -203,7 +228,7 @@ class Bridge:
             if client.seen == version:
                 continue
             if self._engine.crowded(client.connection):
-                client.seen = NOTHING  # it is told when it has taken what waits for it
+                client.seen = BEHIND
                 continue
             first, client.seen = client.seen is NOTHING, version
             if document is not None or not first:
@@ -263,7 +288,9 @@ class Bridge:
             problem = problems.problem(error)
         except Exception as error:
             log.error("socketio.event_failed", exc_info=error)
-            failed = SynclineError(Code.INTERNAL, "The service's log says why; send it again later.")
+            failed = SynclineError(
+                Code.INTERNAL, "The service's log says why; send it again later."
+            )
             problem = problems.problem(failed)
         id = payload.get("id") if isinstance(payload, dict) else None
         await self._send(client, "user:problem", {"id": id, "problem": problem})

@@ -11,17 +11,23 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qs
 
 import msgspec
 import structlog
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import problems
+from app.errors import Code, SynclineError
 from app.failures import failure
+from app.live.socket import Wire
+from app.live.types import CloseCode
+from app.socket_protocol import EXTENSION
 
 try:
     import socketio
+    from engineio.payload import Payload
 except ImportError:  # the extra `socketio` is not installed
     socketio = None
 
@@ -33,6 +39,9 @@ MOST_QUEUED = 64
 """Packets that wait for a client. One that asks for more answers than it takes is dropped."""
 CROWDED = 8
 """Packets that wait for a client, past which it is sent no news before it has taken them."""
+MOST_IN_A_REQUEST = 10_000
+"""Packets in one request of a client that polls. Past the library's own limit of 16 it loses them
+all and answers that all is well; here the rate ends a connection that sends too many."""
 BINARY = ("5", "6")
 """The packets of Socket.IO that announce binary parts, which no event here has."""
 
@@ -53,8 +62,11 @@ class EngineLimits:
     """Until which a client must have taken what it was sent."""
     ping_s: float
     ping_timeout_s: float
-    frames_per_s: float
-    frames_at_once: int
+    frames_per_s: int
+
+
+BURST_S = 5
+"""How many seconds' worth of frames a client may send at once."""
 
 
 @dataclass(slots=True, eq=False)
@@ -64,12 +76,27 @@ class Connection:
     id: str
     allowance: float
     """Frames that it may send at once."""
+    wire: Wire | None = None
+    """None while the client polls."""
+    is_trusted: bool = False
     since_s: float = field(default_factory=time.monotonic)
     """When it opened, or was last without an account."""
     refilled_s: float = field(default_factory=time.monotonic)
     waits_since_s: float | None = None
     """Since when something waits to be taken."""
     owner: Any = None
+
+    def attach(self, wire: Wire, max_bytes: int) -> None:
+        """It speaks by a WebSocket from now on."""
+        self.wire = wire
+        if self.is_trusted:
+            wire.trust(max_bytes)
+
+    def trust(self, max_bytes: int) -> None:
+        """It has shown who it is, so its frames may be so large."""
+        self.is_trusted = True
+        if self.wire is not None:
+            self.wire.trust(max_bytes)
 
 
 class Engine:
@@ -78,10 +105,15 @@ class Engine:
     `on_closed` is told of each one that had an owner and is gone; `on_swept` is called each second.
     """
 
-    def __init__(self, limits: EngineLimits, *, polling: bool) -> None:
-        """Without `polling`, clients have to begin with a WebSocket."""
+    def __init__(
+        self, limits: EngineLimits, *, polling: bool, stopping: Callable[[], bool]
+    ) -> None:
+        """Without `polling`, clients have to begin with a WebSocket. `stopping` tells that the
+        process does, before it waits for the requests of those that poll."""
         assert socketio is not None, "the extra `socketio` is installed"
-        self._limits = limits
+        Payload.max_decode_packets = MOST_IN_A_REQUEST
+        self.limits = limits
+        self._stopping = stopping
         self.connections: dict[str, Connection] = {}
         self.on_closed: Callable[[Connection], None] = lambda _: None
         self.on_swept: Callable[[], None] = lambda: None
@@ -104,6 +136,8 @@ class Engine:
         )
         self._transport = self.server.eio
         self._inner: dict[str, Callable[..., Awaitable[Any]]] = dict(self._transport.handlers)
+        # The library's own waits for the client to take what it was sent, for ever.
+        self._transport.disconnect = self._end
         self._transport.on("connect", self._opened)
         self._transport.on("message", self._message)
         self._transport.on("disconnect", self._closed)
@@ -135,60 +169,80 @@ class Engine:
         """Refuses new connections from now on, and ends those that are open."""
         self._closing = True
         for connection in list(self.connections.values()):
-            self.drop(connection)
+            self.drop(connection, CloseCode.RESTARTING, "the process stops")
 
     async def emit(self, event: str, data: Any, sid: str) -> None:
         await self.server.emit(event, data, to=sid)
 
     def crowded(self, connection: Connection) -> bool:
-        """Whether the client has not taken what it was sent; it is told when it has."""
-        return self._queued(connection) > CROWDED
+        """Whether the client has yet to take what it was sent."""
+        return self._queued(connection) > CROWDED or not _is_writable(connection)
 
-    def drop(self, connection: Connection) -> None:
+    def drop(self, connection: Connection, code: CloseCode, reason: str) -> None:
         """Ends the transport; nothing is waited for."""
         self._forget(connection)
+        if connection.wire is not None:
+            connection.wire.end(code, reason)
+            return
         task = asyncio.create_task(self._end(connection.id))
         self._drops.add(task)
         task.add_done_callback(self._drops.discard)
 
     async def _end(self, id: str) -> None:
-        socket = self._transport.sockets.get(id)
+        socket = self._transport.sockets.pop(id, None)
         if socket is not None:
             await socket.close(wait=False)
-            socket.queue.put_nowait(None)  # without it the writer would wait for the client
+            socket.queue.put_nowait(None)  # an upgrade may have begun, whose writer would wait
 
     def _queued(self, connection: Connection) -> int:
         socket = self._transport.sockets.get(connection.id)
-        return 0 if socket is None else socket.queue.qsize()
+        return 0 if socket is None else int(socket.queue.qsize())
 
-    def _forget(self, connection: Connection) -> None:
-        self.connections.pop(connection.id, None)
+    def disown(self, connection: Connection) -> None:
+        """Its client left it without closing it, and may say again who it is."""
+        connection.since_s = time.monotonic()
         if connection.owner is not None:
             self.on_closed(connection)
             connection.owner = None
+
+    def _forget(self, connection: Connection) -> None:
+        self.connections.pop(connection.id, None)
+        self.disown(connection)
 
     # --- around the handlers of the library ---------------------------------------------------
 
     async def _opened(self, id: str, environ: dict[str, Any]) -> Any:
         if self._closing:
             return "The service is stopping."
-        if len(self.connections) >= self._limits.sockets:
+        if len(self.connections) >= self.limits.sockets:
             return "There are too many sockets."
-        self.connections[id] = Connection(id, self._limits.frames_at_once)
+        self.connections[id] = Connection(id, BURST_S * self.limits.frames_per_s)
+        self._attach(id, environ["asgi.scope"])
         return await self._inner["connect"](id, environ)
+
+    def _attach(self, id: str, scope: Any) -> None:
+        connection = self.connections.get(id)
+        if connection is None or scope["type"] != ScopeType.WEBSOCKET:
+            return
+        if connection.wire is None or connection.wire.closed:
+            wire: Wire = scope["extensions"][EXTENSION]
+            wire.on_shutdown = self.close
+            connection.attach(wire, self.limits.frame_bytes)
 
     async def _message(self, id: str, data: Any) -> None:
         connection = self.connections.get(id)
         if connection is None:
             return
-        if not isinstance(data, str) or data.startswith(BINARY) or not self._allowed(connection):
-            self.drop(connection)
-            return
-        try:
-            await self._inner["message"](id, data)
-        except Exception as error:  # what the library says to garbage
-            log.info("socketio.garbage", error=type(error).__name__)
-            self.drop(connection)
+        if not isinstance(data, str) or data.startswith(BINARY):
+            self.drop(connection, CloseCode.UNSUPPORTED_DATA, "no event has binary parts")
+        elif not self._allowed(connection):
+            self.drop(connection, CloseCode.TOO_MANY, "too many frames")
+        else:
+            try:
+                await self._inner["message"](id, data)
+            except Exception as error:  # what the library says to garbage
+                log.info("socketio.garbage", error=type(error).__name__)
+                self.drop(connection, CloseCode.MALFORMED, "no packet of Socket.IO")
 
     async def _closed(self, id: str, reason: str) -> None:
         connection = self.connections.get(id)
@@ -199,55 +253,77 @@ class Engine:
     def _allowed(self, connection: Connection) -> bool:
         """Whether the client keeps within its rate, and takes its answers."""
         now_s = time.monotonic()
-        earned = (now_s - connection.refilled_s) * self._limits.frames_per_s
-        connection.allowance = min(self._limits.frames_at_once, connection.allowance + earned) - 1
+        earned = (now_s - connection.refilled_s) * self.limits.frames_per_s
+        most = BURST_S * self.limits.frames_per_s
+        connection.allowance = min(most, connection.allowance + earned) - 1
         connection.refilled_s = now_s
         return connection.allowance >= 0 and self._queued(connection) <= MOST_QUEUED
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
-            now_s = time.monotonic()
+            if self._stopping():
+                self.close()
             for connection in list(self.connections.values()):
-                if self._is_over(connection, now_s):
-                    self.drop(connection)
+                self._look_at(connection, time.monotonic())
             try:
                 self.on_swept()
             except Exception:
                 log.exception("socketio.sweep_failed")
 
-    def _is_over(self, connection: Connection, now_s: float) -> bool:
+    def _look_at(self, connection: Connection, now_s: float) -> None:
+        """Ends a connection that is over, or of which nothing good is to be expected."""
         if connection.id not in self._transport.sockets:
-            return True
-        if connection.owner is None and now_s - connection.since_s > self._limits.hello_s:
-            return True
-        if not self._queued(connection):
+            self._forget(connection)
+        elif connection.owner is None and now_s - connection.since_s > self.limits.hello_s:
+            self.drop(connection, CloseCode.TIMED_OUT, "no token came")
+        elif not self._queued(connection) and _is_writable(connection):
             connection.waits_since_s = None
         elif connection.waits_since_s is None:
             connection.waits_since_s = now_s
-        waits_since_s = connection.waits_since_s
-        return waits_since_s is not None and now_s - waits_since_s > self._limits.send_s
+        elif now_s - connection.waits_since_s > self.limits.send_s:
+            self.drop(connection, CloseCode.TIMED_OUT, "frames are not taken")
 
     # --- requests -----------------------------------------------------------------------------
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
 
-        async def timed(message: Message) -> None:
+        async def note(message: Message) -> None:
             nonlocal started
             started = True
-            async with asyncio.timeout(self._limits.send_s):
-                await send(message)
+            await send(message)
 
         try:
-            await self.server.handle_request(scope, receive, timed)
+            # An upgrade names the connection that it belongs to.
+            named = parse_qs(scope["query_string"].decode("latin-1")).get("sid")
+            if named is not None:
+                self._attach(named[0], scope)
+            await self.server.handle_request(scope, receive, note)
         except Exception as error:
-            log.warning("socketio.request_failed", error=type(error).__name__)
+            # Our own handlers raise nothing; the library raises for requests of no use to it.
+            log.info("socketio.request_refused", error=type(error).__name__)
             if scope["type"] == ScopeType.HTTP and not started:
-                await _answer_failure(error, scope, send)  # type: ignore[arg-type]
+                await _refuse(scope, send)
 
 
-async def _answer_failure(error: Exception, scope: HTTPScope, send: Send) -> None:
+def _is_writable(connection: Connection) -> bool:
+    return connection.wire is None or connection.wire.is_writable
+
+
+def refusal(detail: str, problem: dict[str, Any]) -> Exception:
+    """What a handler of `connect` raises: the client's `connect_error` has both."""
+    refused: Exception = socketio.exceptions.ConnectionRefusedError(detail, problem)
+    return refused
+
+
+def is_installed() -> bool:
+    """Whether the extra `socketio` is."""
+    return socketio is not None
+
+
+async def _refuse(scope: Any, send: Send) -> None:
+    error = SynclineError(Code.INVALID_REQUEST, "The session is over, or this is no part of one.")
     status, _, body = failure(error, scope["method"], scope["path"])
     headers = [(b"content-type", problems.MEDIA_TYPE.encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})

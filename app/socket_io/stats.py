@@ -27,7 +27,7 @@ STORED_NAMES = {
     "lastGameResults": "last_game_results",
 }
 """The names under which merge rules know what those apps call otherwise; the rest is the same."""
-SHOWN_NAMES = {stored: shown for shown, stored in STORED_NAMES.items()}
+SHOWN_NAMES: dict[str, str] = {stored: shown for shown, stored in STORED_NAMES.items()}
 UPDATED_AT = "updatedAt"
 """When the document last changed: the service's own, and dropped where a client sends it."""
 
@@ -42,7 +42,7 @@ def patch_of(payload: Any, account: str, device: str) -> PatchDocument:
     SynclineError INVALID_REQUEST for anything else, another account's `userId` among it.
     """
     if not isinstance(payload, dict):
-        raise _invalid("Send an object of changes, such as `{\"xp\": 10}`.")
+        raise _invalid('Send an object of changes, such as `{"xp": 10}`.')
     refuse_other_account(payload, account)
     changes = {name: value for name, value in payload.items() if name not in ("userId", "id")}
     absolute = changes.pop("__set", {})
@@ -65,7 +65,7 @@ def shown(document: Snapshot | None) -> dict[str, Any]:
     if document is None or document.stored.value is None:
         return {}
     value = msgspec.json.decode(document.stored.value)
-    fields = value if isinstance(value, dict) else {}
+    fields: dict[str, Any] = value if isinstance(value, dict) else {}
     stats = {SHOWN_NAMES.get(name, name): field for name, field in fields.items()}
     updated_at = datetime.fromtimestamp(document.updated_at_ms / 1000, UTC)
     stats[UPDATED_AT] = updated_at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

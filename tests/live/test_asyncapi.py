@@ -88,12 +88,12 @@ def test_every_frame_and_every_close_code_is_described(document: dict[str, Any])
 def test_the_schemas_tell_frames_apart(document: dict[str, Any]) -> None:
     """What the document lets pass and what the service decodes are the same."""
     validate = validator(document)
-    hello = json.loads(msgspec.json.encode(Hello("token", "d1")))
+    hello = json.loads(msgspec.json.encode(Hello("hello", "token", "d1")))
     assert validate("client", hello) is None
     assert validate("client", {**hello, "devise": "d1"}) is not None
     assert validate("client", {**hello, "device": "a b"}) is not None
     assert validate("client", {"type": "hello", "token": "t"}) is not None
-    assert validate("client", json.loads(msgspec.json.encode(Push()))) is None
+    assert validate("client", json.loads(msgspec.json.encode(Push("push")))) is None
     assert validate("server", hello) is not None
     assert validate("server", json.loads(msgspec.json.encode(Pong(server_time=1)))) is None
     assert validate("server", {"type": "pong"}) is not None
