@@ -17,7 +17,7 @@ _ENVELOPE_BYTES = 200
 
 class Message(msgspec.Struct, omit_defaults=True, rename={"sender": "from"}):
     sender: UUID
-    reached: dict[str, Annotated[int, Meta(ge=0, lt=2**63)]] = {}
+    reached: dict[str, Annotated[int, Meta(ge=0, le=2**63 - 1)]] = {}
     presence: list[str] = []
     """Accounts whose presence changed."""
     starts: bool = False

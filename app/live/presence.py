@@ -54,6 +54,11 @@ class Presence:
         relay.on_presence = self.look
 
     @property
+    def rows(self) -> int:
+        """Own sockets that are in the table."""
+        return self._hub.sockets - len(self._joins)
+
+    @property
     def waiting(self) -> int:
         """Joins and leaves that are not written, and accounts that are not told."""
         return len(self._joins) + len(self._leaves) + len(self._unseen)
