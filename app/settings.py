@@ -111,14 +111,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 64 * 1024
     live_answer_bytes: Annotated[
         int, _limit("Size of the documents in the answer to a push over a socket")
-    ] = 1024 * 1024
+    ] = 256 * 1024
     live_send_s: Annotated[
         float,
         _seconds("Time for a client to take what is sent; then resync, and as long again 4408"),
     ] = 10.0
-    live_ping_s: Annotated[float, _seconds("Time between two pings of a socket")] = 15.0
+    live_ping_s: Annotated[float, _seconds("Time between two pings of a socket")] = 10.0
     live_ping_timeout_s: Annotated[float, _seconds("Time for the answer to a ping; then 4408")] = (
-        10.0
+        5.0
     )
     live_sweep_s: Annotated[
         float, _seconds("Time between two looks at what the other processes may not have told")

@@ -4,6 +4,9 @@ uvicorn's own waits for ever for a peer that reads nothing, answers any number o
 buffer without end, and keeps the fragments of a message however many they are.
 """
 
+import fcntl
+import struct
+import termios
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +34,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     on_shutdown: Callable[[], None] | None = None
     """Called instead of closing at once when the server stops; the app then closes by itself."""
     _pings = 0
+    _unsent_at_ping = 0
 
     # --- for the app --------------------------------------------------------------------------
 
@@ -45,6 +49,20 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     async def until_writable(self) -> None:
         await self.writable.wait()
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What the peer has not acknowledged: it becomes less while a slow one reads."""
+        socket = self.transport.get_extra_info("socket")
+        if socket is None or self.closed:
+            return 0
+        try:
+            (queued,) = struct.unpack(
+                "i", fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, b"\0" * 4)
+            )
+        except OSError:  # not every kind of socket says
+            queued = 0
+        return int(queued) + self.transport.get_write_buffer_size()
 
     def write(self, text: bytes) -> bool:
         """Sends a text message, whether the peer takes it or not; False: it is gone."""
@@ -109,6 +127,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def send_keepalive_ping(self) -> None:
         self._pings = 0
         super().send_keepalive_ping()
+        self._unsent_at_ping = self.unsent_bytes
 
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) >= MOST_FRAGMENTS:
@@ -118,7 +137,14 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().handle_cont(event)
 
     def keepalive_timeout(self) -> None:
-        """The peer is gone without a word, so that nobody would read a close frame for long."""
+        """Ends a peer that is gone without a word; not one whose pong we do not read just now, nor
+        one that still reads what was sent before the ping."""
+        unsent, before = self.unsent_bytes, self._unsent_at_ping
+        self._unsent_at_ping = unsent
+        if (self.read_paused or unsent < before) and not self.closed:
+            assert self.ping_timeout is not None
+            self.pong_timer = self.loop.call_later(self.ping_timeout, self.keepalive_timeout)
+            return
         self.pong_timer = None
         self.end(4408, "no pong came")
 

@@ -66,7 +66,7 @@ class Cluster:
             await connection.close()
 
 
-def _start(name: str, binaries: Path | None) -> Iterator[Cluster]:
+def start_cluster(name: str, binaries: Path | None) -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="syncline-tests-"))
     folder.chmod(0o755)
     with embedded.start(
@@ -85,7 +85,7 @@ async def _bring_up_to_date(url: str) -> None:
 @pytest.fixture(scope="session")
 def cluster_18() -> Iterator[Cluster]:
     """The embedded PostgreSQL 18."""
-    yield from _start("PostgreSQL 18", None)
+    yield from start_cluster("PostgreSQL 18", None)
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +93,7 @@ def cluster_15() -> Iterator[Cluster]:
     """Debian's PostgreSQL 15, the oldest that is promised."""
     if not DEBIAN_15.exists():
         pytest.skip("Debian's PostgreSQL 15 is not installed (apt-get install postgresql-15)")
-    yield from _start("PostgreSQL 15", DEBIAN_15)
+    yield from start_cluster("PostgreSQL 15", DEBIAN_15)
 
 
 @pytest.fixture(scope="session", params=["18", "15"])

@@ -5,6 +5,7 @@ where they are, in the database; the next pull takes them all.
 """
 
 import asyncio
+import random
 import time
 from bisect import bisect_left
 from collections import defaultdict
@@ -24,6 +25,8 @@ log = structlog.get_logger()
 
 WORKERS = 32
 """Accounts that are pulled for at once: twice what one statement takes, so that all are full."""
+OVERLOADED_S = (0.1, 0.3)
+"""After which pause an account is tried again where too much else was asked."""
 BOUNDS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
 
 
@@ -92,13 +95,20 @@ class Deliveries:
                     self.lag.add(time.monotonic() - since)
             except Exception as error:
                 # A worker that died would leave the others with its work.
-                if not (isinstance(error, SynclineError) or is_database_trouble(error)):
-                    log.exception("live.delivery_failed")
-                self._failed.add(account)
+                self._put_off(account, error)
             finally:
                 self._served.discard(account)
                 if account in self._since:
                     self._queue.put_nowait(account)
+
+    def _put_off(self, account: str, error: Exception) -> None:
+        if isinstance(error, SynclineError) and error.code is Code.OVERLOADED:
+            pause_s = random.uniform(*OVERLOADED_S)  # noqa: S311 - not a secret
+            asyncio.get_running_loop().call_later(pause_s, self.add, account)
+            return
+        if not (isinstance(error, SynclineError) or is_database_trouble(error)):
+            log.exception("live.delivery_failed")
+        self._failed.add(account)
 
     async def _serve(self, account: str) -> bool:
         """Sends each socket what it lacks; whether anything was sent."""

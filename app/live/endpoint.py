@@ -6,6 +6,7 @@ A router's socket object would cost more memory than all that a socket needs her
 import asyncio
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -98,9 +99,14 @@ class LiveEndpoint:
     async def _talk(self, wire: Wire, receive: Receive) -> None:
         socket: LiveSocket | None = None
         try:
-            socket = await self._welcome(wire, receive)
-            if socket is not None:
-                await self._converse(socket, receive)
+            welcome = await self._welcome(wire, receive)
+            if welcome is not None:
+                self._join(welcome)
+                socket = welcome
+                wire.trust(self._limits.frame_bytes)
+                wire.on_shutdown = partial(self._leave_soon, welcome)
+                self._deliveries.add(welcome.account)
+                await self._converse(welcome, receive)
         except Refused as refused:
             wire.end(refused.code, refused.reason)
         except Exception:
@@ -137,7 +143,7 @@ class LiveEndpoint:
     async def _seat(self, wire: Wire, hello: Hello) -> LiveSocket:
         principal = await self._principal(hello.token)
         position = None if hello.cursor is None else decode_cursor(hello.cursor)
-        socket = LiveSocket(
+        return LiveSocket(
             wire,
             id=uuid4(),
             account=principal.account,
@@ -149,14 +155,12 @@ class LiveEndpoint:
             wake=self._deliveries.add,
             frames=self._hub.frames,
         )
+
+    def _join(self, socket: LiveSocket) -> None:
         try:
             self._hub.join(socket)
         except Full as full:
             raise Refused(CloseCode.TOO_MANY, str(full)) from full
-        wire.trust(self._limits.frame_bytes)
-        wire.on_shutdown = lambda: self._leave_soon(socket)
-        self._deliveries.add(socket.account)
-        return socket
 
     async def _principal(self, token: str) -> Principal:
         cached = self._verifier.cached(token)

@@ -121,13 +121,13 @@ class Hub:
                 for subscriber in tuple(account.subscribers):
                     subscriber.changed(seq)
 
-    def found_at(self, name: str, seq: int) -> bool:
-        """What the database says of an account: a restore may have taken it back. Whether it had
-        moved since somebody last told of it."""
+    def found_at(self, name: str, known: int, seq: int) -> bool:
+        """What the database said of an account that was thought to be at `known`: a restore may
+        have taken it back. Whether it had moved without anybody telling."""
         account = self._accounts.get(name)
-        if account is None or seq == account.reached:
-            return False
-        known, account.reached = account.reached, seq
+        if account is None or account.reached != known:
+            return False  # somebody told meanwhile
+        account.reached = seq
         for subscriber in tuple(account.subscribers):
             subscriber.changed(None if seq < known else seq)
         return known > 0

@@ -4,9 +4,11 @@ Hints, and no more: one that is lost, doubled, late or made up costs at most a l
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
+from msgspec import Meta
 
 MOST_BYTES = 7_900
 """PostgreSQL takes less than 8,000 in one notification."""
@@ -15,7 +17,7 @@ _ENVELOPE_BYTES = 200
 
 class Message(msgspec.Struct, omit_defaults=True, rename={"sender": "from"}):
     sender: UUID
-    reached: dict[str, int] = {}
+    reached: dict[str, Annotated[int, Meta(ge=0, le=2**63 - 1)]] = {}
     presence: list[str] = []
     """Accounts whose presence changed."""
     starts: bool = False

@@ -49,11 +49,14 @@ class Presence:
         """The last frame of each account here, so that the same one is not told again."""
         self._wake = asyncio.Event()
         self._beating_since_s: float | None = None
-        self.rows = 0
-        """Own sockets in the table, as far as they are written."""
         hub.on_join = self._join
         hub.on_leave = self._leave
         relay.on_presence = self.look
+
+    @property
+    def rows(self) -> int:
+        """Own sockets that are in the table."""
+        return self._hub.sockets - len(self._joins)
 
     @property
     def waiting(self) -> int:
@@ -130,7 +133,6 @@ class Presence:
                 (self._joins if id in here else self._leaves)[id] = seat
             self._leaves |= leaves
             raise
-        self.rows += len(joins) - len(leaves)
         accounts = {seat.account for seat in (*joins.values(), *leaves.values())}
         for seat in joins.values():
             self._told.pop(seat.account, None)  # the new socket was told nothing yet
@@ -182,7 +184,6 @@ class Presence:
                     log.exception("live.beat_failed")
 
     def _write_again(self) -> None:
-        self.rows = 0
         for one in self._hub:
             self._joins[one.id] = Seat(one.account, one.id, one.device, one.since_ms)
         self._wake.set()

@@ -1,8 +1,10 @@
 """The live part of a process: all that stands between a commit and a socket."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
+import structlog
 from litestar.types import ASGIApp
 
 from app.auth.tokens import Verifier
@@ -17,6 +19,8 @@ from app.live.relay import Relay
 from app.live.watch import Watch
 from app.settings import Settings
 from app.sync.exchange import Exchange
+
+log = structlog.get_logger()
 
 FAREWELL_S = 0.05
 """For the last message to go out; a lost one is made up for by the others."""
@@ -79,15 +83,25 @@ class Live:
         # Before anybody is told of this process: whoever hears of it counts the others.
         await self.presence.beat()
         self._tasks = [
-            asyncio.create_task(work)
+            asyncio.create_task(self._keep_going(work))
             for work in (
-                self.deliveries.run(),
-                self.relay.listen(),
-                self.relay.tell(),
-                self.presence.run(),
-                self.watch.run(),
+                self.deliveries.run,
+                self.relay.listen,
+                self.relay.tell,
+                self.presence.run,
+                self.watch.run,
             )
         ]
+
+    async def _keep_going(self, work: Callable[[], Awaitable[None]]) -> None:
+        """None of the tasks ends by itself; one that does, by a mistake of ours, begins again."""
+        while True:
+            try:
+                await work()
+            except Exception:
+                log.exception("live.task_failed")
+            await asyncio.sleep(1.0)
+            self.hub.changed_all()
 
     async def stop(self) -> None:
         """To be called when no socket is left: takes this process out of the presence."""

@@ -19,7 +19,7 @@ from app.sync.exchange import Changed
 
 log = structlog.get_logger()
 
-LOOK = 2**62
+LOOK = 2**63
 """Past every sequence: what it has reached is not known."""
 
 
@@ -35,6 +35,9 @@ class Wire(Protocol):
     def is_writable(self) -> bool: ...
 
     async def until_writable(self) -> None: ...
+
+    @property
+    def unsent_bytes(self) -> int: ...
 
     def write(self, text: bytes) -> bool: ...
 
@@ -180,12 +183,8 @@ class LiveSocket:
 
     async def answer(self, kind: str, frame: bytes) -> None:
         """Sends an answer; a client that does not take it for long is closed."""
-        if not self._wire.is_writable:
-            try:
-                async with asyncio.timeout(2 * self._send_s):
-                    await self._wire.until_writable()
-            except TimeoutError:
-                self._give_up()
+        if not (self._wire.is_writable or await self._takes() or await self._takes()):
+            self._give_up()
         if self._wire.write(frame):
             self._frames[kind] += 1
 
@@ -231,25 +230,29 @@ class LiveSocket:
             if self._stalled is None:
                 self._stalled = asyncio.create_task(self._watch())
             return False
-        self._frames[kind] += 1
-        return self._wire.write(frame)
+        sent = self._wire.write(frame)
+        self._frames[kind] += sent
+        return sent
 
-    async def _watch(self) -> None:
-        """Until the client takes frames again: then it is owed what came meanwhile; one that was
-        too slow has to pull it, and one that never does is closed."""
-        try:
-            async with asyncio.timeout(self._send_s):
-                await self._wire.until_writable()
-            slow = False
-        except TimeoutError:
-            slow = True
-        if slow:
+    async def _takes(self) -> bool:
+        """Waits until the client takes frames again; False: it took nothing for long."""
+        while True:
+            unsent = self._wire.unsent_bytes
             try:
                 async with asyncio.timeout(self._send_s):
                     await self._wire.until_writable()
+                return True
             except TimeoutError:
-                self._give_up()
-                return
+                if self._wire.unsent_bytes >= unsent:
+                    return False
+
+    async def _watch(self) -> None:
+        """Until the client takes frames again: then it is owed what came meanwhile; one that took
+        nothing for long has to pull it, and one that still does not is closed."""
+        slow = not await self._takes()
+        if slow and not await self._takes():
+            self._give_up()
+            return
         self._stalled = None
         if slow and self._offer("resync", frames.SLOW):
             self.first, self.pulls_itself = False, True

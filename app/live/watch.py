@@ -101,8 +101,9 @@ class Watch:
                 if self._era:
                     self._hub.changed_all()
                 self._era = era
+            known = dict(some)
             for account, seq in found:
-                self.healed += self._hub.found_at(account, seq)
+                self.healed += self._hub.found_at(account, known[account], seq)
         self.sweeps += 1
         self._deliveries.retry()
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
 
@@ -15,6 +16,14 @@ from tests.conftest import SECRET
 
 Json = dict[str, Any]
 PATIENCE_S = 20.0
+
+
+async def until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE_S) -> None:
+    """Waits for something that happens beside the test; it is said if it does not."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        await asyncio.sleep(0.02)
 
 
 def token(account: str, ttl_s: int = 3600, secret: str = SECRET) -> str:
