@@ -12,9 +12,12 @@ from websockets.exceptions import ConnectionClosed
 
 from app.auth.tokens import mint
 from app.clock import system_clock
+from app.live import asyncapi
 from tests.conftest import SECRET
+from tests.live.document import validator
 
 Json = dict[str, Any]
+DESCRIBED = validator(json.loads(asyncapi.build()))
 PATIENCE_S = 20.0
 
 
@@ -55,7 +58,13 @@ class Talk:
                     self._read += 1
                     if frame["type"] in types:
                         return frame
-                self.frames.append(json.loads(await self.connection.recv()))
+                await self._receive()
+
+    async def _receive(self) -> None:
+        """Takes one more frame, which has to be one that the AsyncAPI document describes."""
+        frame = json.loads(await self.connection.recv())
+        assert (wrong := DESCRIBED("server", frame)) is None, wrong
+        self.frames.append(frame)
 
     async def push(self, *mutations: Json, **more: Any) -> Json:
         """The answer to a push that must succeed."""
@@ -75,7 +84,7 @@ class Talk:
         try:
             async with asyncio.timeout(seconds):
                 while True:
-                    self.frames.append(json.loads(await self.connection.recv()))
+                    await self._receive()
         except TimeoutError:
             self._read = len(self.frames)
             return self.frames[began:]
@@ -85,7 +94,7 @@ class Talk:
         with suppress(ConnectionClosed):
             async with asyncio.timeout(timeout_s):
                 while True:
-                    self.frames.append(json.loads(await self.connection.recv()))
+                    await self._receive()
         assert self.connection.close_code is not None
         return self.connection.close_code, self.connection.close_reason or ""
 

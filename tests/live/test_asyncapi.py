@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any, get_args
 
@@ -14,7 +15,9 @@ from app.live import asyncapi
 from app.live.types import ClientFrame, CloseCode, Hello, Pong, Push, ServerFrame
 from tests.conftest import Service
 from tests.live.document import validator
+from tests.live.talk import DESCRIBED, Json, opened, token
 from tests.node import installed
+from tests.sync.wire import forge_cursor, put, sync
 
 SPECS = ("@asyncapi/specs", "6.11.1")
 
@@ -100,9 +103,48 @@ def test_the_schemas_tell_frames_apart(document: dict[str, Any]) -> None:
     assert validate("server", {"type": "unheard-of"}) is not None
 
 
-def test_the_document_is_built_the_same_each_time() -> None:
-    """A document that changes by itself cannot be compared from release to release."""
-    assert asyncapi.build() == asyncapi.build()
+def test_the_document_is_built_the_same_each_time(service: Service) -> None:
+    """A document that changes by itself cannot be compared from release to release, and the
+    tests of the conversation hold frames against what is built, not against what is served."""
+    assert asyncapi.build() == httpx.get(f"{service.url}/asyncapi.json").content
+
+
+async def test_the_service_sends_every_frame_as_described(
+    start_service: Callable[..., Service], account: str
+) -> None:
+    """A frame that no test ever met could be described in any way. `Talk` checks what comes."""
+    service = start_service(live_changes=1, live_reauth_s=3600)
+    sent: list[Json] = []
+    async with opened(service.url) as talk:
+
+        async def send(**frame: Any) -> None:
+            sent.append(frame)
+            await talk.connection.send(json.dumps(frame))
+
+        await send(type="hello", token=token(account, 60), device="d1", cursor=None)
+        await talk.next("reauth")
+        await send(type="token", token=token(account))
+        await talk.next("authenticated")
+        await send(type="ping", ref=1)
+        await talk.next("pong")
+        await send(type="push", device="d1", mutations=[put(f"k{n}", n) for n in range(3)], ref="r")
+        await talk.next("pushed")
+        await send(type="push", cursor="no cursor", events=[], ref=2)
+        await talk.next("problem")
+        with service.client(account) as client:
+            sync(client, *(put(f"m{n}", n) for n in range(3)))
+        await talk.next("poke")
+    async with opened(service.url) as lost:
+        await lost.hello(account, "d2", forge_cursor("00000000.1"))
+        await lost.next("resync")
+        await lost.next("presence")
+    met = {frame["type"] for frame in (*talk.frames, *lost.frames)}
+    assert met == {asyncapi.name(kind) for kind in get_args(ServerFrame)}
+    assert {frame["type"] for frame in sent} == {
+        asyncapi.name(kind) for kind in get_args(ClientFrame)
+    }
+    for frame in sent:
+        assert DESCRIBED("client", frame) is None, frame
 
 
 class _Links(HTMLParser):
