@@ -173,7 +173,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
     app.asgi_handler = live.endpoint(app.asgi_handler, verifier)
     if socket_io is not None:
         app.asgi_handler = socket_io.mounted(app.asgi_handler)
-    app.state.live = live
+    app.state.live, app.state.socket_io = live, socket_io
     operations.openapi = openapi.build(app.routes)
     operations.reference = page(operations.openapi)
     operations.asyncapi = asyncapi.build()

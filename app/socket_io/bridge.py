@@ -16,18 +16,19 @@ from uuid import UUID, uuid4
 import msgspec
 import structlog
 
-from app import problems
 from app.auth.tokens import Verifier
 from app.auth.types import Principal
 from app.clock import Clock
+from app.database.retry import is_database_trouble
 from app.documents.documents import Documents
 from app.documents.model import Snapshot
 from app.documents.types import Device
 from app.errors import Code, SynclineError
+from app.failures import failure
 from app.live.hub import Full, Hub
 from app.live.types import CloseCode
 from app.socket_io import stats
-from app.socket_io.engine import Connection, Engine, refusal
+from app.socket_io.engine import PATH, Connection, Engine, refusal
 
 log = structlog.get_logger()
 
@@ -52,6 +53,7 @@ class Client:
     __slots__ = (
         "_room",
         "account",
+        "answered",
         "connection",
         "device",
         "id",
@@ -80,7 +82,9 @@ class Client:
         self.connection = connection
         self.sid = sid
         self.seen: object = NOTHING
-        """The version of the stats that it was sent; None: that there are none."""
+        """The version and time of the stats that it was sent; None: that there are none."""
+        self.answered = 0
+        """The version that its last update made."""
         self._room = room
 
     def changed(self, seq: int | None) -> None:
@@ -97,27 +101,27 @@ class Room:
         self.account = account
         self.clients: list[Client] = []
         self._bridge = bridge
-        self._wanted = False
+        self.is_wanted = False
+        """Whether something changed that was not read yet."""
         self._task: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
         """What changes while the task reads is read again."""
-        self._wanted = True
+        self.is_wanted = True
         if self._task is None:
             self._task = asyncio.create_task(self._tell())
 
     async def _tell(self) -> None:
         try:
-            while self._wanted and self.clients:
-                self._wanted = False
+            while self.is_wanted and self.clients:
+                self.is_wanted = False
                 try:
                     await self._bridge.tell(self)
-                except SynclineError as error:
-                    self._wanted = True
-                    log.info("socketio.read_failed", code=str(error.code))
+                except Exception as error:
+                    if not (isinstance(error, SynclineError) or is_database_trouble(error)):
+                        log.exception("socketio.tell_failed")
+                    self.is_wanted = True
                     await asyncio.sleep(random.uniform(RETRY_S / 2, RETRY_S))  # noqa: S311
-        except Exception:
-            log.exception("socketio.tell_failed")
         finally:
             self._task = None
 
@@ -162,9 +166,9 @@ class Bridge:
     async def _connect(self, sid: str, environ: dict[str, Any], auth: Any) -> None:
         try:
             await self._admit(sid, environ, auth)
-        except SynclineError as error:
-            problem = problems.problem(error)
-            raise refusal(error.detail, problem) from None
+        except Exception as error:
+            problem = _problem(error)
+            raise refusal(problem["detail"], problem) from None
 
     async def _admit(self, sid: str, environ: dict[str, Any], auth: Any) -> None:
         shaken = _handshake(auth)
@@ -222,15 +226,18 @@ class Bridge:
     async def tell(self, room: Room) -> None:
         """Sends the stats to the clients that do not have them; raises SynclineError."""
         document = await self._read(room.account)
-        version = None if document is None else document.version
+        # After a restore another state may bear a version that was told before.
+        found = None if document is None else (document.version, document.updated_at_ms)
         data = stats.shown(document)
         for client in tuple(room.clients):
-            if client.seen == version:
+            if client.seen == found:
                 continue
+            if room.is_wanted and client.answered > (found or (0, 0))[0]:
+                continue  # it has seen what this read did not; the next one will
             if self._engine.crowded(client.connection):
                 client.seen = BEHIND
                 continue
-            first, client.seen = client.seen is NOTHING, version
+            first, client.seen = client.seen is NOTHING, found
             if document is not None or not first:
                 await self._send(client, "user:update", data)
 
@@ -271,6 +278,7 @@ class Bridge:
             decision = await self._documents.write(client.account, mutation)
             document = decision.document
             assert document is not None
+            client.answered = document.version
             await self._send(client, "user:data:updated", stats.shown(document))
             return {"ok": True, "outcome": decision.outcome, "version": document.version}
 
@@ -284,17 +292,17 @@ class Bridge:
         try:
             answer: dict[str, Any] = await work(client)
             return answer
-        except SynclineError as error:
-            problem = problems.problem(error)
         except Exception as error:
-            log.error("socketio.event_failed", exc_info=error)
-            failed = SynclineError(
-                Code.INTERNAL, "The service's log says why; send it again later."
-            )
-            problem = problems.problem(failed)
+            problem = _problem(error)
         id = payload.get("id") if isinstance(payload, dict) else None
         await self._send(client, "user:problem", {"id": id, "problem": problem})
         return {"ok": False, "problem": problem}
+
+
+def _problem(error: Exception) -> dict[str, Any]:
+    """As it would be answered to a request."""
+    problem: dict[str, Any] = msgspec.json.decode(failure(error, "EVENT", PATH).body)
+    return problem
 
 
 def _handshake(auth: Any) -> Handshake:

@@ -176,7 +176,7 @@ class Engine:
 
     def crowded(self, connection: Connection) -> bool:
         """Whether the client has yet to take what it was sent."""
-        return self._queued(connection) > CROWDED or not _is_writable(connection)
+        return self.queued(connection) > CROWDED or not _is_writable(connection)
 
     def drop(self, connection: Connection, code: CloseCode, reason: str) -> None:
         """Ends the transport; nothing is waited for."""
@@ -194,7 +194,8 @@ class Engine:
             await socket.close(wait=False)
             socket.queue.put_nowait(None)  # an upgrade may have begun, whose writer would wait
 
-    def _queued(self, connection: Connection) -> int:
+    def queued(self, connection: Connection) -> int:
+        """Packets that wait until the client takes the one before."""
         socket = self._transport.sockets.get(connection.id)
         return 0 if socket is None else int(socket.queue.qsize())
 
@@ -257,7 +258,7 @@ class Engine:
         most = BURST_S * self.limits.frames_per_s
         connection.allowance = min(most, connection.allowance + earned) - 1
         connection.refilled_s = now_s
-        return connection.allowance >= 0 and self._queued(connection) <= MOST_QUEUED
+        return connection.allowance >= 0 and self.queued(connection) <= MOST_QUEUED
 
     async def _sweep(self) -> None:
         while True:
@@ -277,7 +278,7 @@ class Engine:
             self._forget(connection)
         elif connection.owner is None and now_s - connection.since_s > self.limits.hello_s:
             self.drop(connection, CloseCode.TIMED_OUT, "no token came")
-        elif not self._queued(connection) and _is_writable(connection):
+        elif not self.queued(connection) and _is_writable(connection):
             connection.waits_since_s = None
         elif connection.waits_since_s is None:
             connection.waits_since_s = now_s

@@ -88,7 +88,13 @@ class SocketIoClient:
             self.seen.append(self._events.get())
         return [event["event"] for event in self.seen]
 
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
     def end(self) -> None:
+        if self._process.poll() is not None:
+            return
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(10)

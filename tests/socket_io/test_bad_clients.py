@@ -4,15 +4,24 @@ import base64
 import json
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
+from websockets.sync.client import connect as open_socket
 
 from app.auth.tokens import mint
 from app.clock import system_clock
 from tests.conftest import SECRET, Service
 from tests.socket_io.conftest import Connect
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
 
 
 def refused(client: Any) -> str:
@@ -67,9 +76,8 @@ def test_the_sockets_of_an_account_are_limited(
         client.wait("connect")
     assert refused(connect(account, url=service.url)) == "overloaded"
     clients[0].close()
-    deadline = time.monotonic() + 10
-    while httpx.get(f"{service.url}/health").json()["connected_clients"] == 2:
-        assert time.monotonic() < deadline
+    hub = service.app.state.live.hub
+    until(lambda: hub.sockets == 1, "it still counts")
     connect(account, url=service.url).wait("connect")
 
 
@@ -120,10 +128,8 @@ def test_a_session_that_never_shows_a_token_ends(start_service: Any) -> None:
     full = httpx.get(f"{service.url}/socket.io/?EIO=4&transport=polling")
     assert full.status_code == 401
     assert "too many" in full.text
-    deadline = time.monotonic() + 10
-    while httpx.get(f"{service.url}/socket.io/?EIO=4&transport=polling").status_code == 401:
-        assert time.monotonic() < deadline, "a session was kept"
-        time.sleep(0.1)
+    anew = f"{service.url}/socket.io/?EIO=4&transport=polling"
+    until(lambda: httpx.get(anew).status_code == 200, "a session was kept")
     assert httpx.get(service.url + paths[0]).status_code in (200, 400)
     assert httpx.get(service.url + paths[0]).status_code == 400
 
@@ -183,6 +189,67 @@ def test_garbage_harms_nobody(
     assert httpx.put(f"{service.url}/socket.io/?EIO=4").status_code < 500
     good.ask("user:clientUpdate", {"xp": 1})
     good.wait("user:update", xp=1)
+
+
+def test_a_client_that_reads_nothing_is_closed(start_service: Any, account: str) -> None:
+    """What it does not take piles up nowhere, and the others of its account notice nothing."""
+    service = start_service(socketio=True, live_send_s=1.0)
+    shown = "40" + json.dumps({"token": service.token(account)})
+    url = service.url.replace("http://", "ws://") + "/socket.io/?EIO=4&transport=websocket"
+    host, port = service.url.removeprefix("http://").split(":")
+    small = socket.socket()
+    small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    small.connect((host, int(port)))
+    engine = service.app.state.socket_io
+    with (
+        open_socket(url, sock=small, max_queue=1, compression=None, close_timeout=0.1) as frozen,
+        service.client(account) as client,
+    ):
+        frozen.send(shown)
+        until(lambda: any(one.owner for one in engine.connections.values()), "it is not known")
+        (connection,) = engine.connections.values()
+        most = 0
+        for number in range(2_000):
+            value = {"note": "x" * 200_000, "number": number}
+            client.put("/v1/documents/user_stats", json={"value": value, "device": "d1"})
+            most = max(most, engine.queued(connection))
+            if not engine.connections:
+                break
+        assert not engine.connections, "it was kept"
+        assert most <= 20
+    until(lambda: not engine.server.eio.sockets, "the library keeps it")
+
+
+def test_nothing_is_left_of_those_that_are_gone(
+    start_service: Any, connect: Connect, account: str
+) -> None:
+    """However they went: a process that keeps a little of each ends with no memory."""
+    service = start_service(socketio=True, live_ping_s=1.0, live_ping_timeout_s=1.0)
+    engine = service.app.state.socket_io
+    for transports in (["websocket"], ["polling"], ["polling", "websocket"]):
+        closes, loses, dies = (
+            connect(account, url=service.url, transports=transports, reconnection=False)
+            for _ in range(3)
+        )
+        for client in (closes, loses, dies):
+            client.wait("connect")
+            client.ask("user:clientUpdate", {"xp": 1})
+        closes.close()
+        loses.lose_connection()
+        dies.kill()
+    for text in GARBAGE:
+        httpx.post(service.url + open_polling(service.url), content=text.encode())
+    refused(connect(None, url=service.url))
+    server = engine.server
+    until(lambda: not engine.connections, "connections are left", 60)
+    until(lambda: not server.eio.sockets, "sockets are left", 60)
+    assert not server.environ
+    assert not server._binary_packet
+    rooms = server.manager.rooms
+    assert not any(members for one in rooms.values() for members in one.values()), rooms
+    assert not server.manager.pending_connect
+    assert service.app.state.live.hub.sockets == 0
+    assert service.app.state.live.hub.accounts == 0
 
 
 def test_a_connection_that_is_cut_leaves_nothing(service: Service, account: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from websockets.sync.client import connect as open_socket
 
 from tests.conftest import Cluster, Service
+from tests.live.servers import kill_postgres, own_cluster
 from tests.socket_io.conftest import Connect
 from tests.sync.processes import REPOSITORY, Process, two_processes
 
@@ -81,6 +82,24 @@ def test_a_client_survives_a_restart(
         client.wait("user:update", xp=2)
     finally:
         process.end()
+
+
+def test_a_killed_postgres_silences_no_client(connect: Connect, account: str) -> None:
+    """kill -9 of the database: who writes is told, and the other hears of it when it is back."""
+    with own_cluster() as own, two_processes(own.clone(), socketio="true") as (a, b):
+        one, two = connect(account, url=a.url), connect(account, url=b.url)
+        for client in (one, two):
+            client.wait("connect")
+        one.ask("user:clientUpdate", {"xp": 1})
+        two.wait("user:update", xp=1)
+        kill_postgres(own)
+        update = {"xp": 1, "id": str(uuid4())}
+        while not (answer := one.ask("user:clientUpdate", update))["ok"]:
+            assert answer["problem"]["code"] == "database-unavailable"
+        one.emit("presence:join")
+        # This cluster saves no commit from a kill, so what there was before may be gone.
+        shown = one.wait("user:data:updated")
+        two.wait("user:update", **shown)
 
 
 def test_several_workers_take_websockets_only(
