@@ -14,8 +14,8 @@ Start = Callable[..., Service]
 async def until_rows(url: str, count: int) -> None:
     """Waits until the table has so many rows."""
     async with asyncio.timeout(10):
-        while len(await asyncio.to_thread(fetch, url, "select from presence")) != count:
-            await asyncio.sleep(0.05)  # noqa: ASYNC110 - nothing tells of it
+        while len(await asyncio.to_thread(fetch, url, "select from presence")) != count:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def test_devices_see_each_other_come_and_go(service: Service, account: str) -> None:
