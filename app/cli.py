@@ -30,6 +30,7 @@ from app.documents.rules import load_registry
 from app.documents.types import require_key
 from app.errors import SynclineError
 from app.main import StartError
+from app.operations import audit as audit_module
 from app.operations import doctor as doctor_module
 from app.rules_replay import replay_module
 from app.settings import Settings, SettingsError, load_settings, unknown_variables, variable
@@ -212,6 +213,17 @@ def doctor() -> None:
     rows = [("ok" if one.good else "!!", one.subject, one.text) for one in findings]
     out.print(_table(("", "What", "Finding"), rows))
     sys.exit(0 if all(finding.good for finding in findings) else 1)
+
+
+@main.command("audit")
+@click.argument("account", required=False)
+def audit_command(account: str | None) -> None:
+    """Prove that totals = events, versions = revisions and heads = changes, for ACCOUNT or all."""
+    with expected_failures():
+        settings = _settings()
+        with serving.database_url(settings, say) as url:
+            findings = asyncio.run(audit_module.audit(url, account, out))
+        sys.exit(1 if findings.differences else 0)
 
 
 @main.command(add_help_option=False, context_settings={"ignore_unknown_options": True})

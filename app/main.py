@@ -32,6 +32,10 @@ from app.documents.rules import load_registry, remember_rules
 from app.errors import SynclineError
 from app.failures import failure
 from app.hot_routes import HotRoutes
+from app.ledger import routes as ledger_routes
+from app.ledger.intake import EventIntake
+from app.ledger.ledger import Ledger
+from app.ledger.loading import load_event_types
 from app.live import asyncapi
 from app.live.service import Live
 from app.logs import log_to_stderr
@@ -95,11 +99,16 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
     )
     documents = Documents(database, pipeline, reader, registry, intake, clock, settings.history)
     limits = SyncLimits(settings.max_mutations, settings.max_changes, settings.max_answer_bytes)
-    exchange = Exchange(database, documents, puller, era, limits)
+    event_intake = EventIntake(
+        load_event_types(settings), settings.max_event_bytes, settings.event_days
+    )
+    ledger = Ledger(database, documents, event_intake, clock, settings.max_events)
+    exchange = Exchange(database, documents, ledger, puller, era, limits)
     live_limits = SyncLimits(
         settings.max_mutations, settings.max_changes, settings.live_answer_bytes
     )
-    live = Live(database, Exchange(database, documents, puller, era, live_limits), clock, settings)
+    live_exchange = Exchange(database, documents, ledger, puller, era, live_limits)
+    live = Live(database, live_exchange, clock, settings)
     pipeline.listen(live.relay.note)
     traffic, started_ms, present = Traffic(), clock(), version("syncline")
     sources = Sources(traffic, database, pipeline, reader, puller, live)
@@ -148,12 +157,14 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         route_handlers=[
             *document_routes.ROUTES,
             *sync_routes.ROUTES,
+            *ledger_routes.ROUTES,
             *operation_routes.ROUTES,
         ],
         middleware=[Methods(), Authentication(verifier)],
         dependencies={
             "documents": _provide(documents),
             "exchange": _provide(exchange),
+            "ledger": _provide(ledger),
             "operations": _provide(operations),
         },
         exception_handlers={Exception: answer_error},

@@ -1,6 +1,7 @@
 """What the service counts while it works: plain numbers, which /metrics reads when it is asked."""
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Sequence
 from time import perf_counter
 
@@ -87,7 +88,7 @@ class Traffic:
 class WriteMeter:
     """What became of batches of writes."""
 
-    __slots__ = ("cache_hits", "cache_misses", "commits", "contended", "retries")
+    __slots__ = ("cache_hits", "cache_misses", "commits", "contended", "events", "retries")
 
     def __init__(self) -> None:
         self.commits = 0
@@ -96,6 +97,8 @@ class WriteMeter:
         """Batches of which another process had written an account meanwhile."""
         self.retries = 0
         """Batches that were tried again after trouble with the database."""
+        self.events: Counter[tuple[str, str]] = Counter()
+        """By type and outcome, as far as they could be read."""
         self.cache_hits = 0
         """Documents that a write found in memory."""
         self.cache_misses = 0

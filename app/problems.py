@@ -84,7 +84,7 @@ TITLE: dict[Code, str] = {
     Code.DOCUMENT_TOO_LARGE: "The document is too large",
     Code.TOO_MANY_DOCUMENTS: "The account has too many documents",
     Code.ID_REQUIRED: "The mutation needs an id",
-    Code.ID_REUSED: "The id belongs to another mutation",
+    Code.ID_REUSED: "The id was used for something else",
     Code.DEVICE_REQUIRED: "The device is needed to count",
     Code.BASE_UNKNOWN: "The base of the write is not known",
     Code.CONFLICT: "Somebody else changed the document",

@@ -130,6 +130,10 @@ def _names_stand_twice(text: bytes, members: Mapping[str, Raw]) -> bool:
     return len(json.loads(text, object_pairs_hook=list, parse_int=str)) > len(members)
 
 
+class NoQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Of a route that takes no parameters."""
+
+
 def decode_query(query: Mapping[str, Any], kind: type[T]) -> T:
     """The query as `kind`; raises INVALID_REQUEST, naming the parameter at fault."""
     if isinstance(query, MultiDict):

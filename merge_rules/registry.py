@@ -149,9 +149,20 @@ def load_rules(registry: Registry, name: str) -> None:
         ) from None
 
 
+def loaded_module(name: str) -> ModuleType:
+    """The module that `load_rules` has imported, for what else it registers."""
+    return sys.modules[_module_name(name)]
+
+
+def _module_name(name: str) -> str:
+    return f"syncline_rules_{Path(name).stem}" if name.endswith(".py") else name
+
+
 def _register(registry: Registry, name: str) -> None:
     module = _import(name)
     register = getattr(module, "register", None)
+    if register is None and callable(getattr(module, "register_events", None)):
+        return
     if not callable(register):
         raise RegistryError(f"{name} defines no function register(registry); see the guide")
     try:
@@ -172,7 +183,7 @@ def _import(name: str) -> ModuleType:
     if not path.is_file():
         raise RegistryError(f"{path} is not a file; SYNCLINE_RULES names a module or a file")
     try:
-        spec = importlib.util.spec_from_file_location(f"syncline_rules_{path.stem}", path)
+        spec = importlib.util.spec_from_file_location(_module_name(name), path)
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)

@@ -11,11 +11,12 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -66,11 +67,13 @@ class Cluster:
             await connection.close()
 
 
-def start_cluster(name: str, binaries: Path | None) -> Iterator[Cluster]:
+def start_cluster(
+    name: str, binaries: Path | None, options: Mapping[str, str] = MappingProxyType(NOT_DURABLE)
+) -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="syncline-tests-"))
     folder.chmod(0o755)
     with embedded.start(
-        folder, options=NOT_DURABLE, binaries=binaries, report=lambda _: None
+        folder, options=options, binaries=binaries, report=lambda _: None
     ) as running:
         asyncio.run(_bring_up_to_date(running.url))
         yield Cluster(running.url, name)

@@ -41,6 +41,7 @@ IS_GRANTED = f"""
 select case when to_regrole('{ROLE}') is null or to_regclass('events') is null then false
             else has_table_privilege('{ROLE}', 'events', 'insert') end
 """
+BECOME = f"set role {ROLE}"
 
 
 async def grant_role(transaction: AsyncConnection) -> None:
@@ -58,7 +59,7 @@ async def act_as_service(connection: Any) -> None:
     check at the start says so.
     """
     if await connection.fetchval(IS_GRANTED):
-        await connection.execute(f"set role {ROLE}")
+        await connection.execute(BECOME)
 
 
 async def is_service(connection: Any) -> bool:

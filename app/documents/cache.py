@@ -58,6 +58,8 @@ class Kept:
 class KeptAccount:
     head: Head
     documents: dict[str, Kept] = field(default_factory=dict)
+    absent: frozenset[str] = frozenset()
+    """Documents that events ask for, and that are not there."""
     size: int = OVERHEAD_BYTES
 
 
@@ -88,8 +90,16 @@ class Cache:
         if account is not None:
             self._size -= account.size
 
-    def keep(self, name: str, before: Head, after: Head, documents: Mapping[str, Kept]) -> None:
-        """Takes in documents that were read or written while the head went from one to another."""
+    def keep(
+        self,
+        name: str,
+        before: Head,
+        after: Head,
+        documents: Mapping[str, Kept],
+        absent: frozenset[str] = frozenset(),
+    ) -> None:
+        """Takes in documents that were read or written while the head went from one to another,
+        and keys for which there is none."""
         account = self._accounts.get(name)
         if account is None or account.head != before:
             account = KeptAccount(before)
@@ -99,6 +109,7 @@ class Cache:
             known = account.documents.get(key)
             account.size += kept.size - (0 if known is None else known.size)
             account.documents[key] = kept
+        account.absent = (account.absent | absent) - account.documents.keys()
         if account.size > self._limit // 4:
             return
         self._accounts[name] = account

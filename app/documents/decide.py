@@ -129,6 +129,8 @@ class _Case:
                 return self._restore()
             case "fold":
                 return self._fold()
+            case "project":
+                return self._project()
 
     def _check_preconditions(self) -> None:
         """If-Match and If-None-Match, for callers who want a lock and no merge."""
@@ -301,6 +303,13 @@ class _Case:
             state=state,
         )
         return Decision("unchanged", folded, change="sidecar")
+
+    def _project(self) -> Decision:
+        """Events change a document that only the service writes, always on its current state."""
+        assert self.mutation.projection is not None
+        held = self.rule.bottom if self.current is None else self._state(self.current)
+        state = self.mutation.projection(self.rule, held)
+        return self._write_state(state, self._encode(state), None)
 
     # --- outcomes ----------------------------------------------------------------------------
 

@@ -12,8 +12,9 @@ from app.documents import archive_store, store
 from app.documents.decide import RULE_LIMIT_S
 from app.documents.model import Decision, Mutation, Snapshot
 from app.documents.mutations import Intake
-from app.documents.pipeline import Pipeline, Submission
+from app.documents.pipeline import Pipeline
 from app.documents.reader import Reader
+from app.documents.submission import Submission
 from app.documents.types import (
     DocumentEntry,
     DocumentList,

@@ -12,7 +12,7 @@ from app.documents import store
 from app.documents.documents import Documents
 from app.documents.model import Horizon
 from app.documents.mutations import fold_mutation
-from app.documents.pipeline import Submission
+from app.documents.submission import Submission
 from app.errors import SynclineError
 
 log = structlog.get_logger()

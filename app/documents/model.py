@@ -1,6 +1,6 @@
 """What the write path speaks of: documents at a version, mutations, decisions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 from uuid import UUID
@@ -86,11 +86,15 @@ class Horizon:
     alive: frozenset[str]
 
 
+Projection = Callable[[Rule, State], State]
+"""From the rule and the state of a document to the state with what events add to it."""
+
+
 @dataclass(slots=True)
 class Mutation:
     """A change that a device asks for, decoded and checked as far as it can be by itself."""
 
-    op: Literal["put", "patch", "delete", "restore", "fold"]
+    op: Literal["put", "patch", "delete", "restore", "fold", "project"]
     key: str
     digest: bytes
     """Of what it asks: the same id with another digest is another mutation."""
@@ -109,6 +113,8 @@ class Mutation:
     """The version to restore."""
     horizon: "Horizon | None" = None
     """Where to fold."""
+    projection: "Projection | None" = None
+    """What events add to a document of the service's own."""
     if_match: int | Literal["*"] | None = None
     if_none_match: bool = False
     receipt: bool = False
@@ -156,6 +162,8 @@ class Committed:
     """The sequence that each account has reached."""
     standings: Sequence[tuple[str, str, int, bool, int]] = ()
     """Accounts on boards: account, board, score, whether it is listed, sequence of the account."""
+    listings: Sequence[tuple[str, bool, int]] = ()
+    """Accounts that said anew whether they want to be seen on boards, with their sequence."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from msgspec import Raw, UnsetType
 
 from app.documents.decide import refused
-from app.documents.model import Horizon, Mutation
+from app.documents.model import Horizon, Mutation, Projection
 from app.documents.types import (
     DeleteQuery,
     OperationBody,
@@ -173,6 +173,17 @@ def fold_mutation(key: str, horizon: Horizon, now_ms: int) -> Mutation:
         digest=b"",
         stamp=edit_stamp(None, None, now_ms, None),
         horizon=horizon,
+    )
+
+
+def project_mutation(key: str, projection: Projection, now_ms: int) -> Mutation:
+    """What events add to a document of the service's own; the events are what counts once."""
+    return Mutation(
+        op="project",
+        key=key,
+        digest=b"",
+        stamp=edit_stamp(None, None, now_ms, None),
+        projection=projection,
     )
 
 

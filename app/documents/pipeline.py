@@ -5,10 +5,9 @@ are numbered as in docs/architecture.md.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from uuid import UUID
 
 import structlog
 
@@ -23,12 +22,18 @@ from app.database.retry import (
     pause_before,
 )
 from app.documents import store
-from app.documents.cache import Cache, Head, Kept
+from app.documents.cache import Cache, Head
 from app.documents.decide import decide
+from app.documents.forks import forked, is_behind
+from app.documents.gathering import Gathering
 from app.documents.lane import Lane
-from app.documents.model import Committed, Decision, Limits, Mutation, Snapshot
+from app.documents.model import Committed, Decision, Limits, Mutation
+from app.documents.mutations import project_mutation
+from app.documents.submission import Submission
 from app.documents.workspace import Workspace
 from app.errors import Code, SynclineError, cursor_expired
+from app.ledger.model import EventDecision
+from app.ledger.profile import PROFILE, SERVER_OWNED, TOTALS, profile_with, totals_of
 from app.metering import SIZES, Histogram, WriteMeter
 from merge_rules.registry import Registry
 
@@ -38,37 +43,10 @@ DECIDED_AT_ONCE = 64
 """Mutations that are decided before other requests have their turn."""
 WAITING_OF_ONE = 1_024
 """Mutations of one account that may wait: who floods the service fills no queue but its own."""
+BY_CLIENTS = ("put", "patch", "delete", "restore")
+"""What a client may ask for; not of documents that the service computes."""
 DOUBTFUL_BATCHES = 100
 """How long a process that met another on the same account does not rely on its memory alone."""
-
-
-@dataclass(slots=True, eq=False)
-class Submission:
-    """Mutations of one account, to be applied in order in one transaction."""
-
-    account: str
-    mutations: Sequence[Mutation]
-    device: str | None = None
-    """The device that syncs, where its local store is to be told from a copy of it."""
-    numbered: bool = False
-    """Whether the device says what it knows to be acknowledged, so that its mutations have
-    numbers by which a copy of its store can be told."""
-    checks_fork: bool = False
-    previous: UUID | None = None
-    """The last mutation that the device knows to be acknowledged."""
-    after: int = 0
-    """The sequence up to which the caller has seen changes; past the head it is of a lost past."""
-    of_this_era: Callable[[], bool] = lambda: True
-    """Whether `after` counts the changes of this database, and not of one from before a restore."""
-    together: Sequence[Mutation] = ()
-    """All that the device sent, where these are committed apart from the rest of it."""
-    answer: "asyncio.Future[list[Decision]]" = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
-
-    @property
-    def size(self) -> int:
-        return len(self.mutations)
 
 
 Answers = dict[Submission, list[Decision] | SynclineError]
@@ -103,7 +81,8 @@ class Pipeline:
         self._cache = Cache(settings.cache_bytes)
         self.meter = WriteMeter()
         self.batches = Histogram(SIZES)
-        """By how many mutations they held."""
+        """By how many mutations and events they held."""
+        self._gathering = Gathering(registry, self._cache, clock, settings.history, self.meter)
         self._doubts = 0
         """Batches for which the heads are asked for, since others write the same accounts."""
         self._connections = [database.kept() for _ in range(settings.lanes)]
@@ -123,7 +102,7 @@ class Pipeline:
 
     @property
     def waiting(self) -> int:
-        """Mutations that are queued and not yet part of a batch."""
+        """Mutations and events that are queued and not yet part of a batch."""
         return self._waiting
 
     @property
@@ -192,6 +171,8 @@ class Pipeline:
             _fail(batch, SynclineError(Code.INTERNAL, "The service's log says why."))
         else:
             for submission, answer in answers.items():
+                for one in submission.recorded:
+                    self.meter.events[one.event.type.name, one.outcome] += 1
                 if submission.answer.done():
                     continue
                 if isinstance(answer, SynclineError):
@@ -220,24 +201,25 @@ class Pipeline:
                 await self._commit(connection, [submission], lock=lock)
             return
         (submission,) = batch
-        if len(submission.mutations) == 1:
-            log.error("mutation failed", key=submission.mutations[0].key, exc_info=error)
+        if submission.size == 1:
+            key = submission.mutations[0].key if submission.mutations else "an event"
+            log.error("mutation failed", key=key, exc_info=error)
             _fail(batch, SynclineError(Code.INTERNAL, "The service's log says why."))
             return
+        submission.recorded = []
         decisions: list[Decision] = []
-        for index, mutation in enumerate(submission.mutations):
-            alone = Submission(submission.account, [mutation], submission.device)
-            alone.numbered = submission.numbered
-            if index == 0:
-                alone.after, alone.of_this_era = submission.after, submission.of_this_era
-                alone.checks_fork, alone.previous = submission.checks_fork, submission.previous
-                alone.together = submission.mutations
+        for alone in _apart(submission):
             await self._commit(connection, [alone], lock=lock)
             failure = alone.answer.exception()
             if failure is None:
                 decisions += alone.answer.result()
+                submission.recorded += alone.recorded
             elif isinstance(failure, SynclineError) and failure.code is Code.INTERNAL:
-                decisions.append(Decision(None, None, problem=failure))
+                if alone.mutations:
+                    decisions.append(Decision(None, None, problem=failure))
+                submission.recorded += [
+                    EventDecision(event, "rejected", failure) for event in alone.events
+                ]
             else:
                 _fail(batch, failure)
                 return
@@ -293,8 +275,8 @@ class Pipeline:
         # 2. Read the account heads: what is decided is so as long as they do not change.
         heads = await self._heads(connection, accounts, lock=lock)
         # 3. Read the documents, the bases, the seen ids, as far as they are not kept in memory.
-        workspace = await self._read(connection, accounts, heads, batch)
-        # 4. Decide each mutation in memory.
+        workspace = await self._gathering.gather(connection, accounts, heads, batch)
+        # 4. Decide each mutation and event in memory.
         answers = await self._decide_all(batch, workspace)
         # 5. Write documents, revisions, ids, heads: one statement, for heads as they were.
         return answers, workspace, await workspace.write(connection)
@@ -315,137 +297,13 @@ class Pipeline:
         """Keeps what the next write on these accounts would read."""
         for account, documents in workspace.to_keep().items():
             if account in heads:
-                self._cache.keep(account, workspace.heads[account], heads[account], documents)
+                before, absent = workspace.heads[account], workspace.still_absent(account)
+                self._cache.keep(account, before, heads[account], documents, absent)
             else:
                 self._cache.forget(account)
         for account, device in workspace.new_devices:
             if account in heads:
                 self._cache.note(account, device, workspace.now_ms)
-
-    async def _read(
-        self,
-        connection: object,
-        accounts: Sequence[str],
-        heads: dict[str, Head],
-        batch: Sequence[Submission],
-    ) -> Workspace:
-        asked = [(one.account, mutation) for one in batch for mutation in one.mutations]
-        sent = [*asked, *((one.account, other) for one in batch for other in one.together)]
-        ids = [(account, one.id) for account, one in sent if one.id is not None]
-        ids += [(one.account, one.previous) for one in batch if one.previous is not None]
-        devices = [(one.account, one.device) for one in batch if one.numbered and one.device]
-        workspace = Workspace(
-            history=self._settings.history,
-            now_ms=self._clock(),
-            former_rule=self._registry.made_by,
-            noted=self._cache.noted,
-            heads=heads,
-            seqs={account: head.seq for account, head in heads.items()},
-            kept=self._kept(heads, asked),
-            seen=await store.read_seen(connection, accounts, set(ids)) if ids else {},
-            devices=(
-                await store.read_devices(connection, accounts, set(devices)) if devices else {}
-            ),
-        )
-        await self._read_documents(connection, accounts, workspace, asked)
-        await self._read_histories(connection, accounts, workspace, asked)
-        return workspace
-
-    def _kept(
-        self, heads: dict[str, Head], asked: Sequence[tuple[str, Mutation]]
-    ) -> dict[tuple[str, str], Kept]:
-        """The documents that are in memory as they were with these very heads."""
-        kept = {}
-        for name, mutation in asked:
-            account = self._cache.account(name)
-            if account is not None and account.head == heads[name]:
-                document = account.documents.get(mutation.key)
-                if document is not None:
-                    kept[name, mutation.key] = document
-        return kept
-
-    async def _read_documents(
-        self,
-        connection: object,
-        accounts: Sequence[str],
-        workspace: Workspace,
-        asked: Sequence[tuple[str, Mutation]],
-    ) -> None:
-        workspace.documents = {id: kept.document for id, kept in workspace.kept.items()}
-        unknown = {(account, one.key) for account, one in asked} - workspace.documents.keys()
-        self.meter.cache_hits += len(workspace.documents)
-        self.meter.cache_misses += len(unknown)
-        if unknown:
-            found = await store.read_documents(connection, accounts, unknown)
-            workspace.documents |= found
-            new = {account for account, key in unknown - found.keys()}
-            if new:
-                workspace.counts = await store.count_documents(connection, sorted(new))
-
-    async def _read_histories(
-        self,
-        connection: object,
-        accounts: Sequence[str],
-        workspace: Workspace,
-        asked: Sequence[tuple[str, Mutation]],
-    ) -> None:
-        """The past of documents, for writes on anything but their current version."""
-        bases: set[tuple[str, str, int]] = set()
-        owns: set[tuple[str, str, str]] = set()
-        begun: set[tuple[str, str, int]] = set()
-        for account, one in asked:
-            current = workspace.documents.get((account, one.key))
-            if current is None:
-                continue
-            earlier = one.revision if one.op == "restore" else one.base
-            if earlier is not None and 0 < earlier < current.version:
-                bases.add((account, one.key, earlier))
-            if earlier is not None and earlier < current.epoch_version:
-                begun.add((account, one.key, current.epoch_version))
-                bases.add((account, one.key, current.epoch_version))
-            repeats = one.id is not None and (account, one.id) in workspace.seen
-            if (repeats or _needs_own(one, current)) and one.device is not None:
-                owns.add((account, one.key, one.device))
-        workspace.with_past = {(account, key) for account, key, _ in bases | owns}
-        for account, key in workspace.with_past & workspace.kept.keys():
-            kept = workspace.kept[account, key]
-            for version, base in kept.bases.items():
-                workspace.bases[account, key, version] = base
-            for device, proposed in kept.owns.items():
-                workspace.owns[account, key, device] = proposed
-        bases -= workspace.bases.keys()
-        owns -= workspace.owns.keys()
-        if bases:
-            history = self._settings.history
-            workspace.bases |= await store.read_bases(connection, accounts, bases, history)
-        if begun:
-            found = await store.read_bases(connection, accounts, begun, self._settings.history)
-            workspace.began = {(a, k): one for (a, k, _), one in found.items()}
-        if owns:
-            workspace.owns |= await store.read_owns(connection, accounts, owns)
-            for id in owns:
-                workspace.owns.setdefault(id, [])
-        repeated = {
-            (account, one.key, one.id)
-            for account, one in asked
-            if one.id is not None and (account, one.id) in workspace.seen
-        }
-        if repeated:
-            workspace.made = await store.read_made(connection, accounts, repeated)
-        await self._learn_rules(connection, workspace)
-
-    async def _learn_rules(self, connection: object, workspace: Workspace) -> None:
-        """Another process may merge by rules that this one has never heard of."""
-        past = (*workspace.documents.values(), *workspace.bases.values())
-        used = {one.rule for one in past} | {
-            own.rule for owns in workspace.owns.values() for own in owns
-        }
-        if all(self._registry.knows(fingerprint) for fingerprint in used):
-            return
-        for _, fingerprint, definition in await store.read_rules(connection):
-            self._registry.remember(fingerprint, definition)
-        for fingerprint in used:
-            self._registry.remember(fingerprint, "")
 
     async def _decide_all(self, batch: Sequence[Submission], workspace: Workspace) -> Answers:
         answers: Answers = {}
@@ -464,13 +322,13 @@ class Pipeline:
         head = workspace.heads[submission.account]
         if submission.after > head.seq or not submission.of_this_era():
             return cursor_expired()
-        if submission.checks_fork and _forked(submission, workspace):
+        if submission.checks_fork and forked(submission, workspace):
             return SynclineError(
                 Code.DEVICE_FORKED,
                 "This local store is a copy of another: take a new random device id, and send "
                 "the same mutations again under it.",
             )
-        behind = submission.checks_fork and _is_behind(submission, workspace)
+        behind = submission.checks_fork and is_behind(submission, workspace)
         decisions = []
         for mutation in submission.mutations:
             decision = self._decide_one(submission.account, mutation, workspace)
@@ -483,7 +341,28 @@ class Pipeline:
                 numbered = submission.numbered
                 workspace.record(submission.account, mutation, decision, numbered=numbered)
             decisions.append(decision)
+        submission.recorded = self._record(submission, workspace)
         return decisions
+
+    def _record(self, submission: Submission, workspace: Workspace) -> list[EventDecision]:
+        """Decides the events, and lets them change the documents of the service's own."""
+        if not submission.events:
+            return []
+        account, ledger = submission.account, workspace.ledger
+        recorded, steps = ledger.decide(account, submission.events)
+        if all(one.outcome != "accepted" for one in recorded):
+            return recorded
+        projections = [(TOTALS, totals_of(ledger.shown(account)))]
+        if steps:
+            projections.append((PROFILE, profile_with(steps)))
+        for key, projection in projections:
+            mutation = project_mutation(key, projection, workspace.now_ms)
+            decision = self._decide_one(account, mutation, workspace)
+            if decision.problem is not None:
+                # No event is accepted whose effect is not to be seen.
+                raise ValueError(f"{key}: {decision.problem}") from decision.problem
+            workspace.record(account, mutation, decision, numbered=False)
+        return recorded
 
     def _decide_one(self, account: str, mutation: Mutation, workspace: Workspace) -> Decision:
         current = workspace.documents.get((account, mutation.key))
@@ -494,6 +373,8 @@ class Pipeline:
             if accepted is not None:
                 detail = "This id was used for another mutation: give each its own random id."
                 return Decision(None, current, problem=SynclineError(Code.ID_REUSED, detail))
+        if mutation.key in SERVER_OWNED and mutation.op in BY_CLIENTS:
+            return Decision(None, current, problem=_server_owned(mutation.key))
         limit = self._settings.max_documents
         makes_one = current is None and mutation.op in ("put", "patch")
         if makes_one and workspace.counts.get(account, 0) >= limit:
@@ -505,40 +386,26 @@ class Pipeline:
         return decide(mutation, rule, current, past, self._settings.limits, workspace.now_ms)
 
 
-def _needs_own(mutation: Mutation, current: Snapshot) -> bool:
-    """Whether the device may have written past the base, so that its own view counts."""
-    return mutation.op == "patch" or (mutation.op == "put" and mutation.base != current.version)
-
-
-def _forked(submission: Submission, workspace: Workspace) -> bool:
-    """Whether a store that is behind sends anything new: a request that only repeats is no fork."""
-    account, sent = submission.account, submission.together or submission.mutations
-    new = any((account, mutation.id) not in workspace.seen for mutation in sent)
-    return new and _is_behind(submission, workspace)
-
-
-def _is_behind(submission: Submission, workspace: Workspace) -> bool:
-    """Whether the server has accepted mutations of this device that this store does not know.
-
-    A retry repeats mutations that were accepted already, so it is not behind if it holds all that
-    were accepted since the one that the store knows.
-    """
+def _apart(submission: Submission) -> Iterator[Submission]:
+    """Each mutation and each event of a submission in one of its own."""
     account, device = submission.account, submission.device
-    known = workspace.devices.get((account, device)) if device is not None else None
-    if known is None or known.last is None or known.last == submission.previous:
-        return False
-    sent = [(account, mutation.id) for mutation in submission.together or submission.mutations]
-    repeated = [workspace.seen[id] for id in sent if id in workspace.seen]
-    if (account, known.last) not in sent:
-        return True
-    since: int | None = 0
-    if submission.previous is not None:
-        acknowledged = workspace.seen.get((account, submission.previous))
-        since = None if acknowledged is None else acknowledged.number
-    if since is None:
-        return False
-    numbers = {one.number for one in repeated if one.number is not None and one.number > since}
-    return len(numbers) < known.accepted - since
+    for index, mutation in enumerate(submission.mutations):
+        alone = Submission(account, [mutation], device, numbered=submission.numbered)
+        if index == 0:
+            alone.after, alone.of_this_era = submission.after, submission.of_this_era
+            alone.checks_fork, alone.previous = submission.checks_fork, submission.previous
+            alone.together = submission.mutations
+        yield alone
+    for event in submission.events:
+        yield Submission(account, [], device, events=[event])
+
+
+def _server_owned(key: str) -> SynclineError:
+    return SynclineError(
+        Code.SERVER_OWNED,
+        f"The service computes {key!r} from events, so no client writes it: record an event "
+        "instead.",
+    )
 
 
 def _fail(batch: Sequence[Submission], error: BaseException) -> None:

@@ -29,6 +29,7 @@ from app.documents.types import (
 from app.errors import Code
 from app.openapi import Description, Header
 from app.requests import (
+    NoQuery,
     creates_only,
     decode_body,
     decode_query,
@@ -62,10 +63,6 @@ NO_CONDITIONS = Conditions()
 
 class ReceiptQuery(msgspec.Struct, forbid_unknown_fields=True):
     receipt: Annotated[bool, Meta(description="Explain how the result came about")] = False
-
-
-class NoQuery(msgspec.Struct, forbid_unknown_fields=True):
-    pass
 
 
 IF_MATCH = Header("If-Match", 'Write only if the version is this one, such as "7"')

@@ -3,6 +3,7 @@
 from app.clock import Clock
 from app.database.engine import Database
 from app.documents import store
+from app.ledger.profile import SERVER_RULES
 from app.settings import Settings
 from merge_rules.adoption import refused_changes
 from merge_rules.documents import shipped_registry
@@ -17,6 +18,10 @@ def load_registry(settings: Settings) -> Registry:
     registry = shipped_registry()
     if settings.rules is not None:
         load_rules(registry, settings.rules)
+    for key, rule in SERVER_RULES.items():
+        if key in registry.registered():
+            raise RegistryError(f"{key!r} is a document of the service's own; take it out")
+        registry.register(key, rule)
     return registry
 
 

@@ -8,6 +8,8 @@ spread by account.
 import re
 from functools import cache
 
+from app.ledger.statements import WRITES as LEDGER_WRITES
+
 READ_HEADS = """
 select account, seq, tag from heads where account = any($1)
 """
@@ -246,6 +248,8 @@ on conflict (account, device) do update set
 }
 """The parts of the one statement that writes a batch. Each takes arrays of its own."""
 
+PARTS = {**WRITES, **LEDGER_WRITES}
+
 _PARAMETER = re.compile(r"\$(\d+)")
 
 
@@ -254,14 +258,14 @@ _VERSIONS = ("versions", "documents_written", "revisions_written")
 
 @cache
 def write(parts: tuple[str, ...]) -> str:
-    """One statement of these parts of WRITES, their parameters one after the other.
+    """One statement of these parts, their parameters one after the other.
 
     It gives the accounts whose head was as expected; of all others nothing is written.
     """
     queries, taken = [], 0
     for part in parts:
         for name in _VERSIONS if part == "versions" else (part,):
-            text, shift = WRITES[name], taken
+            text, shift = PARTS[name], taken
             numbers = [int(number) for number in _PARAMETER.findall(text)]
             text = _PARAMETER.sub(lambda found: f"${int(found[1]) + shift}", text)  # noqa: B023
             queries.append(f"{name} as ({text})")

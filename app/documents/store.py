@@ -10,6 +10,8 @@ import msgspec
 from app.documents import statements as sql
 from app.documents.cache import Head
 from app.documents.model import Accepted, DeviceRecord, Own, Proposed, Snapshot
+from app.ledger import store as ledger_store
+from app.ledger.work import LedgerWork
 from merge_rules.canonical import encode as encode_json
 from merge_rules.receipt import Receipt
 from merge_rules.state import Stored
@@ -233,6 +235,8 @@ class Changes:
     """Accepted mutations: account, id, key, digest, number, time in ms."""
     devices: Sequence[tuple[str, str, UUID | None, int, int]] = ()
     """Devices that wrote: account, device, last accepted mutation, accepted, time in ms."""
+    ledger: LedgerWork | None = None
+    """What events changed."""
 
 
 async def write(connection: Any, changes: Changes, history: int) -> set[str]:
@@ -280,6 +284,8 @@ def _parts(changes: Changes, history: int) -> Iterator[tuple[str, list[Sequence[
     yield "proposals_written", _columns(_proposal_row(one) for one in changes.proposals)
     yield "mutations_seen", _columns(changes.seen)
     yield "devices_seen", _columns(changes.devices)
+    if changes.ledger is not None:
+        yield from ledger_store.parts(changes.ledger)
 
 
 def _place(account: str, document: Snapshot, history: int) -> tuple[str, str, int]:

@@ -22,6 +22,8 @@ from app.documents.model import (
     Proposed,
     Snapshot,
 )
+from app.ledger.profile import PLAYER
+from app.ledger.work import LedgerWork
 from merge_rules.rule import Rule
 
 
@@ -47,6 +49,8 @@ class Workspace:
     seen: dict[tuple[str, UUID], Accepted]
     devices: dict[tuple[str, str], DeviceRecord]
     documents: dict[tuple[str, str], Snapshot] = field(default_factory=dict)
+    absent: set[tuple[str, str]] = field(default_factory=set)
+    """Documents that events ask for, and that were not there."""
     bases: dict[tuple[str, str, int], Snapshot] = field(default_factory=dict)
     owns: dict[tuple[str, str, str], list[Own]] = field(default_factory=dict)
     """What each device last proposed for a document, in the order of versions."""
@@ -61,6 +65,8 @@ class Workspace:
     versions: list[store.Version] = field(default_factory=list)
     touches: dict[tuple[str, str], store.Touch] = field(default_factory=dict)
     proposals: dict[tuple[str, str, str], store.Proposal] = field(default_factory=dict)
+    ledger: LedgerWork = field(default_factory=lambda: LedgerWork(0))
+    """What the events of the batch concern."""
     new_seen: list[tuple[str, UUID, str, bytes, int | None, int]] = field(default_factory=list)
     new_devices: set[tuple[str, str]] = field(default_factory=set)
 
@@ -143,6 +149,8 @@ class Workspace:
             self.began[account, document.key] = document
         self.documents[account, document.key] = document
         self.bases[account, document.key, document.version] = document
+        if document.key == PLAYER:
+            self.ledger.relist(account, document.stored.value)
         self.versions.append(
             store.Version(
                 account=account,
@@ -208,6 +216,7 @@ class Workspace:
         changed = {version.account for version in self.versions}
         others = (self.touches, self.proposals, self.new_seen, self.new_devices)
         changed.update(id[0] for ids in others for id in ids)
+        changed.update(event[0] for event in self.ledger.new_events)
         after = {account: Head(self.seqs[account], _new_tag()) for account in changed}
         changes = store.Changes(
             before=self.heads,
@@ -217,6 +226,7 @@ class Workspace:
             proposals=list(self.proposals.values()),
             seen=self.new_seen,
             devices=[(*id, *self.devices[id], self.now_ms) for id in sorted(self.new_devices)],
+            ledger=self.ledger,
         )
         confirmed = await store.write(connection, changes, self.history)
         return {account: after.get(account, self.heads[account]) for account in confirmed}
@@ -253,7 +263,19 @@ class Workspace:
     def committed(self, heads: Mapping[str, Head]) -> Committed:
         """What changed in the accounts whose present heads these are."""
         changed = {version.account for version in self.versions}
-        return Committed({name: heads[name].seq for name in changed if name in heads})
+        seqs = {name: heads[name].seq for name in changed if name in heads}
+        ledger = self.ledger
+        return Committed(
+            seqs,
+            [(*one, seqs[one[0]]) for one in ledger.standings() if one[0] in seqs],
+            [(name, ledger.listed[name], seqs[name]) for name in ledger.relisted if name in seqs],
+        )
+
+    def still_absent(self, account: str) -> frozenset[str]:
+        """Keys of the documents that events asked for and that are not there by now."""
+        return frozenset(
+            key for name, key in self.absent - self.documents.keys() if name == account
+        )
 
     def to_keep(self) -> dict[str, dict[str, Kept]]:
         """By account and key, what the next batch may need of what this one holds."""

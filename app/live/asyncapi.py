@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import msgspec
 
+from app.ledger.types import EventBody
 from app.live.types import (
     Authenticated,
     Changes,
@@ -34,6 +35,9 @@ from app.sync.types import MutationBody
 ADDRESS = "/v1/live"
 CHANNEL = "#/channels/live"
 MESSAGES = "#/components/messages/{name}"
+
+PARTS = (MutationBody, EventBody)
+"""Kinds to which the schema of a push refers, since it keeps them as text."""
 
 ANSWERS: dict[type, tuple[type, ...]] = {
     Hello: (Changes, Poke, Resync),
@@ -61,7 +65,7 @@ def build() -> bytes:
     """The document, as JSON."""
     clients, servers = _kinds(ClientFrame), _kinds(ServerFrame)
     frames = (*clients, *servers)
-    _, schemas = msgspec.json.schema_components([*frames, MutationBody], ref_template=SCHEMAS)
+    _, schemas = msgspec.json.schema_components([*frames, *PARTS], ref_template=SCHEMAS)
     document = {
         "asyncapi": "3.0.0",
         "info": {

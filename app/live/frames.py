@@ -67,6 +67,7 @@ def pushed(answer: SyncAnswer, ref: Ref | UnsetType) -> bytes:
             changes=answer.changes,
             more=answer.more,
             server_time=answer.server_time,
+            events=answer.events,
             ref=ref,
         )
     )

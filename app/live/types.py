@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from app.documents.types import Device, DeviceTime, Milliseconds
+from app.ledger.types import EventResult, EventText
 from app.sync.types import Change, MutationResult, MutationText
 
 Ref = Annotated[str, Meta(max_length=64)] | Annotated[int, Meta(ge=0, le=2**53 - 1)]
@@ -81,7 +82,7 @@ class Push(msgspec.Struct, forbid_unknown_fields=True):
     sent_at: DeviceTime | None = None
     previous: UUID | UnsetType | None = UNSET
     mutations: list[MutationText] = []
-    events: list[msgspec.Raw] = []
+    events: list[EventText] = []
     limit: Annotated[int, Meta(ge=1)] | None = None
 
 
@@ -159,6 +160,7 @@ class Pushed(msgspec.Struct, tag_field="type", tag="pushed", omit_defaults=True)
     changes: list[Change]
     more: bool
     server_time: Milliseconds
+    events: list[EventResult] | UnsetType = UNSET
     ref: Ref | UnsetType = UNSET
 
 

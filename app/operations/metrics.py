@@ -143,6 +143,13 @@ class Metrics(Collector):
             meter.retries,
         )
 
+        events = CounterMetricFamily(
+            "syncline_events", "Events by what became of them", labels=["type", "outcome"]
+        )
+        for (kind, outcome), count in sorted(meter.events.items()):
+            events.add_metric([kind, outcome], count)
+        yield events
+
     def _of_memory(self) -> Iterator[Metric]:
         database, pipeline = self._sources.database, self._sources.pipeline
         yield GaugeMetricFamily(

@@ -11,9 +11,13 @@ from app.database.engine import Database
 from app.database.era import Era
 from app.documents.documents import Documents
 from app.documents.model import Decision, Mutation
-from app.documents.pipeline import Submission
 from app.documents.reader import Reader
+from app.documents.submission import Submission
 from app.errors import Code, SynclineError, cursor_expired
+from app.ledger.ledger import Ledger
+from app.ledger.model import Event, EventDecision
+from app.ledger.results import event_results
+from app.ledger.types import EventResult
 from app.sync import store
 from app.sync.cursor import Cursor, decode_cursor
 from app.sync.mutations import Unread, read_mutation
@@ -44,12 +48,14 @@ class Exchange:
         self,
         database: Database,
         documents: Documents,
+        ledger: Ledger,
         puller: Puller,
         era: Era,
         limits: SyncLimits,
     ) -> None:
         self._database = database
         self._documents = documents
+        self._ledger = ledger
         self._puller = puller
         self._era = era
         self._limits = limits
@@ -67,9 +73,12 @@ class Exchange:
         """
         self._check(request)
         cursor = await self._cursor(request.cursor)
-        results = await self._push(account, request, cursor)
+        results, events = await self._push(account, request, cursor)
         limit = min(request.limit or self._limits.changes, self._limits.changes)
-        return await self._pull(account, cursor, limit, results)
+        answer = await self._pull(account, cursor, limit, results)
+        if request.events:
+            answer.events = events
+        return answer
 
     def _check(self, request: SyncRequest) -> None:
         limit = self._limits.mutations
@@ -91,13 +100,17 @@ class Exchange:
 
     async def _push(
         self, account: str, request: SyncRequest, cursor: Cursor | None
-    ) -> list[MutationResult]:
-        """Results in the order of the mutations; what cannot be read is rejected by itself."""
+    ) -> tuple[list[MutationResult], list[EventResult]]:
+        """Results in the order of the mutations, and of the events; what cannot be read is
+        rejected by itself."""
         read = await self._read(request)
+        events = await self._ledger.read(request.events, request.device, request.sent_at)
         mutations = [one for one in read if isinstance(one, Mutation)]
         decisions: Sequence[Decision] = ()
-        if mutations:
-            submission = Submission(account, mutations, request.device)
+        recorded: Sequence[EventDecision] = ()
+        good = [one for one in events if isinstance(one, Event)]
+        if mutations or good:
+            submission = Submission(account, mutations, request.device, events=good)
             if cursor is not None:
                 submission.after = cursor.seq
                 submission.of_this_era = lambda: cursor.era == self._era.newest
@@ -107,11 +120,13 @@ class Exchange:
                     None if isinstance(request.previous, UnsetType) else request.previous
                 )
             decisions = await self._documents.push(submission)
+            recorded = submission.recorded
         decided = iter(zip(mutations, decisions, strict=True))
-        return [
+        results = [
             result_of_unread(one) if isinstance(one, Unread) else result_of(*next(decided))
             for one in read
         ]
+        return results, event_results(events, recorded)
 
     async def _read(self, request: SyncRequest) -> list[Mutation | Unread]:
         now_ms = self._documents.clock()

@@ -9,6 +9,7 @@ from litestar.di import NamedDependency
 from app.answer import Answer
 from app.auth.types import Principal
 from app.errors import Code
+from app.ledger.types import EventBody
 from app.openapi import Description
 from app.requests import decode_body, read_body
 from app.sync.exchange import Exchange
@@ -23,7 +24,7 @@ _encode = msgspec.json.Encoder().encode
     opt=Description(
         "Push mutations and pull changes in one round trip",
         body=SyncRequest,
-        parts=(MutationBody,),
+        parts=(MutationBody, EventBody),
         answers={200: SyncAnswer},
         problems=(
             Code.MALFORMED_JSON,

@@ -16,6 +16,7 @@ from app.documents.types import (
     Outcome,
     Version,
 )
+from app.ledger.types import EventResult, EventText
 from app.openapi import SCHEMAS
 
 
@@ -55,7 +56,7 @@ class SyncRequest(msgspec.Struct, forbid_unknown_fields=True):
     sent_at: DeviceTime | None = None
     previous: UUID | UnsetType | None = UNSET
     mutations: list[MutationText] = []
-    events: list[Raw] = []
+    events: list[EventText] = []
     limit: Annotated[int, Meta(ge=1)] | None = None
 
 
@@ -84,10 +85,14 @@ class Change(msgspec.Struct):
 
 
 class SyncAnswer(msgspec.Struct):
-    """Results in the order of the mutations; changes in the order in which they happened."""
+    """Results in the order of the mutations; changes in the order in which they happened.
+
+    `events` has the results of the events, where some were sent.
+    """
 
     cursor: str
     results: list[MutationResult]
     changes: list[Change]
     more: bool
     server_time: Milliseconds
+    events: list[EventResult] | UnsetType = UNSET

@@ -20,6 +20,11 @@ RING_STATEMENTS = 1
 """The same where a revision leaves the ring, whose writers the process knows."""
 MERGE_STATEMENTS = 4
 """The first write of a device that merges: its base, and what it proposed in two tables."""
+EVENTS_STATEMENTS = 3
+"""Any number of events of an account that this process wrote last: what was seen, the totals,
+the write."""
+COLD_EVENTS_STATEMENTS = 5
+"""The same where the head and the documents of the account have to be read first."""
 READ_STATEMENTS = 1
 PULL_STATEMENTS = 1
 """The head and the documents past the cursor are of one moment."""

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from app.database import era
+from app.database import era, roles
+from app.live import store as live
 from tests.sync.database import administer, fetch
 
 ENTRY = re.compile(r"\] LOG:  (?:statement|execute [^:]*): (.*)")
@@ -17,9 +18,26 @@ def first_line(sql: str) -> str:
     return sql.strip().partition("\n")[0].strip()
 
 
-SET_UP = {first_line(sql) for sql in (era.PRESENT, era.DATABASE, era.CLUSTER, era.NEWEST)}
+SET_UP = {
+    first_line(sql)
+    for sql in (era.PRESENT, era.DATABASE, era.CLUSTER, era.NEWEST, roles.IS_GRANTED, roles.BECOME)
+}
 """What each new connection asks once: not the cost of a request."""
-DRIVER = ("SELECT", "WITH RECURSIVE")
+BEHIND = {
+    first_line(sql)
+    for sql in (
+        live.BEAT,
+        live.BURY,
+        live.MOVED,
+        live.NOTIFY,
+        live.ALIVE,
+        live.LISTEN_ASYNC,
+        live.LEAVE_ALL,
+        live.END,
+    )
+}
+"""What the process says to the others, and asks of them, however few or many requests come."""
+DRIVER = ("SELECT", "WITH RECURSIVE", "LISTEN")
 """How the questions begin that asyncpg itself asks about types, also once a connection; ours are
 not in capitals."""
 
@@ -48,5 +66,5 @@ class StatementLog:
             found = ENTRY.search(line)
             if found is not None:
                 text = found[1].strip() or following.strip()
-                if text not in SET_UP and not text.startswith(DRIVER):
+                if text not in SET_UP | BEHIND and not text.startswith(DRIVER):
                     statements.append(text)

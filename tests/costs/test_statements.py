@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import Cluster, Service
 from tests.costs import figures
 from tests.costs.statement_log import StatementLog
+from tests.ledger.wire import record, xp
 from tests.sync.database import fetch
 from tests.sync.wire import Json, sync
 
@@ -64,6 +65,24 @@ def test_a_push_costs_the_same_statements_whatever_its_size(
     with other.client("writer") as client, log.recorded() as statements:
         push(client, count, 3)
     assert len(statements) == figures.COLD_PUSH_STATEMENTS, listed(statements)
+
+
+@pytest.mark.parametrize("count", [1, 25, 400])
+def test_events_cost_the_same_statements_however_many(
+    watched: tuple[Service, StatementLog], start_service: StartService, count: int
+) -> None:
+    """500 events are one statement, as the ledger promises, and not 500."""
+    service, log = watched
+    with service.client("player") as client:
+        for _ in range(2):
+            record(client, *(xp(1) for _ in range(count)))
+        with log.recorded() as statements:
+            record(client, *(xp(1) for _ in range(count)))
+    assert len(statements) == figures.EVENTS_STATEMENTS, listed(statements)
+    other = start_service(service.database_url, write_lanes=1, history=HISTORY)
+    with other.client("player") as client, log.recorded() as statements:
+        record(client, *(xp(1) for _ in range(count)))
+    assert len(statements) == figures.COLD_EVENTS_STATEMENTS, listed(statements)
 
 
 def push(client: httpx.Client, count: int, number: int) -> None:

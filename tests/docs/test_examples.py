@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -14,10 +15,12 @@ from app.cli import main
 from merge_rules import Registry, load_rules
 from merge_rules.documents import shipped_registry
 from tests.conftest import Service
+from tests.ledger.wire import event, outcomes, record, xp
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 OWN_RULES = (ROOT / "docs/how-to/own-rules.md").read_text()
+EVENTS = (ROOT / "docs/how-to/events.md").read_text()
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -105,6 +108,37 @@ def write(client: httpx.Client, base: int, device: str, value: object) -> dict[s
     body = {"base": base, "device": device, "value": value}
     answer: dict[str, object] = client.put("/v1/documents/inventory", json=body).json()
     return answer
+
+
+def test_the_example_of_events_counts_as_told(service: Service) -> None:
+    """The page says what is accepted, what is refused and why, and what the totals are then."""
+    (request,) = (block for block in blocks(EVENTS, "sh") if "/v1/events" in block)
+    body = re.search(r"-d '(.*)'", request, re.DOTALL)
+    assert body is not None
+    with service.client() as client:
+        results = client.post("/v1/events", content=body[1].encode()).json()["results"]
+        assert outcomes(results) == ["accepted", "accepted", "invalid-event"]
+        totals = client.get("/v1/documents/totals").json()["value"]
+        shown = re.search(r"^\| `totals` \| `(\{.*?\})`", EVENTS, re.MULTILINE)
+        assert shown is not None
+        assert totals == msgspec.json.decode(shown[1])
+
+
+def test_the_example_of_an_own_event_type_serves(
+    tmp_path: Path, start_service: Callable[..., Service]
+) -> None:
+    """The module of the page is the first that an app developer copies."""
+    (code,) = blocks(EVENTS, "python")
+    path = tmp_path / "my_events.py"
+    path.write_text(code)
+    with start_service(rules=str(path)).client() as client:
+        results = record(
+            client,
+            event("purchase", {"item": "lamp", "price": 3}),
+            event("purchase", {"item": "lamp", "price": 0}),
+            xp(501),
+        )
+    assert outcomes(results) == ["total-below-minimum", "invalid-event", "amount-over-cap"]
 
 
 def test_doctests_of_the_package_run() -> None:

@@ -133,6 +133,8 @@ ADDRESSES = {
     "/v1/documents/k/revisions/1": "GET, HEAD, OPTIONS",
     "/v1/documents/k/revisions/1/restore": "OPTIONS, POST",
     "/v1/sync": "OPTIONS, POST",
+    "/v1/events": "OPTIONS, POST",
+    "/v1/ledger/audit": "GET, HEAD, OPTIONS",
 }
 
 

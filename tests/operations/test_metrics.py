@@ -120,6 +120,24 @@ def test_batches_and_commits_are_counted(start_service: StartService) -> None:
     assert value(samples, "process_resident_memory_bytes") > 1_000_000
 
 
+def test_events_are_counted_by_type_and_outcome(start_service: StartService) -> None:
+    """An app that sends what no level allows shows here before its users complain."""
+    service = start_service()
+    event = {"id": str(uuid4()), "type": "xp", "payload": {"amount": 10, "game": "quiz"}}
+    with service.client() as client:
+        for amount in (10, 10, 10**9):
+            sent = {**event, "payload": {"amount": amount, "game": "quiz"}}
+            if amount > 10:
+                sent["id"] = str(uuid4())
+            client.post("/v1/events", json={"events": [sent]})
+    samples = scrape(service.url)
+    counted = {
+        outcome: value(samples, "syncline_events_total", type="xp", outcome=outcome)
+        for outcome in ("accepted", "duplicate")
+    }
+    assert counted == {"accepted": 1, "duplicate": 1}
+
+
 def test_batches_that_meet_another_process_are_counted(start_service: StartService) -> None:
     """Many of them mean that a balancer spreads the requests of an account."""
     one = start_service()

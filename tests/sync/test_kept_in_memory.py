@@ -15,8 +15,9 @@ import pytest
 from app.clock import system_clock
 from app.documents.model import Decision, Mutation
 from app.documents.mutations import delete_mutation
-from app.documents.pipeline import Pipeline, Submission
+from app.documents.pipeline import Pipeline
 from app.documents.reader import Reader
+from app.documents.submission import Submission
 from app.documents.types import DeleteQuery, PatchDocument, PutDocument
 from app.errors import Code, SynclineError
 from tests.conftest import Cluster

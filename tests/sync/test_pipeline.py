@@ -21,7 +21,8 @@ from app.documents import store
 from app.documents.lane import SHARE
 from app.documents.model import Decision, Limits, Mutation
 from app.documents.mutations import Intake
-from app.documents.pipeline import Pipeline, PipelineSettings, Submission
+from app.documents.pipeline import Pipeline, PipelineSettings
+from app.documents.submission import Submission
 from app.documents.types import PatchDocument, PutDocument
 from app.errors import Code, SynclineError
 from merge_rules.documents import shipped_registry

@@ -1,0 +1,80 @@
+"""What can be done with events: the verbs that routes and other features call."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from app.clock import Clock
+from app.database.engine import Database
+from app.documents.documents import Documents
+from app.documents.submission import Submission
+from app.errors import Code, SynclineError
+from app.ledger import audit, store
+from app.ledger.intake import EventIntake, Sender, UnreadEvent
+from app.ledger.model import Event
+from app.ledger.results import event_results
+from app.ledger.types import Audit, EventResult
+
+READ_AT_ONCE = 256 * 1024
+"""Bytes of events that are decoded before other requests have their turn."""
+
+
+class Ledger:
+    """The events of all accounts; every call names its own."""
+
+    def __init__(
+        self,
+        database: Database,
+        documents: Documents,
+        intake: EventIntake,
+        clock: Clock,
+        max_events: int,
+    ) -> None:
+        self._database = database
+        self._documents = documents
+        self._max_events = max_events
+        self.intake = intake
+        self.clock = clock
+
+    async def read(
+        self, texts: Sequence[Any], device: str | None, sent_at: float | None
+    ) -> list[Event | UnreadEvent]:
+        """Events from their texts; raises INVALID_REQUEST for too many, or for one without id."""
+        if len(texts) > self._max_events:
+            raise SynclineError(
+                Code.INVALID_REQUEST,
+                f"One request takes {self._max_events} events: send the rest after it.",
+                limit=self._max_events,
+            )
+        sender = Sender(device, None if sent_at is None else int(sent_at), self.clock())
+        events, size = [], 0
+        for index, raw in enumerate(texts):
+            text = bytes(raw)
+            size += len(text)
+            if size > READ_AT_ONCE:
+                await asyncio.sleep(0)
+                size = 0
+            events.append(self.intake.read(text, index, sender))
+        return events
+
+    async def record(
+        self, account: str, events: Sequence[Event | UnreadEvent]
+    ) -> list[EventResult]:
+        """Records events, each once; a rejected one is a result with a problem."""
+        good = [one for one in events if isinstance(one, Event)]
+        submission = Submission(account, [], events=good)
+        if good:
+            await self._documents.push(submission)
+        return event_results(events, submission.recorded)
+
+    async def audit(self, account: str) -> Audit:
+        """Whether the totals of the account are what its events add up to."""
+        return await self._database.read(
+            lambda connection: audit.audit_account(connection, account)
+        )
+
+    async def study_sessions(self, account: str, limit: int) -> list[Any]:
+        """The last study sessions, newest first: id, payload as JSON, time in ms."""
+        return await self._database.read(
+            lambda connection: store.study_sessions(connection, account, limit)
+        )
