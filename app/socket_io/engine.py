@@ -21,6 +21,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from app import problems
 from app.errors import Code, SynclineError
 from app.failures import failure
+from app.live.endpoint import BURST_S, CLOSED_AT_ONCE, CLOSING_PAUSE_S
 from app.live.socket import Wire
 from app.live.types import CloseCode
 from app.socket_protocol import EXTENSION
@@ -63,10 +64,6 @@ class EngineLimits:
     ping_s: float
     ping_timeout_s: float
     frames_per_s: int
-
-
-BURST_S = 5
-"""How many seconds' worth of frames a client may send at once."""
 
 
 @dataclass(slots=True, eq=False)
@@ -119,6 +116,7 @@ class Engine:
         self.on_swept: Callable[[], None] = lambda: None
         self._closing = False
         self._sweeper: asyncio.Task[None] | None = None
+        self._farewell: asyncio.Task[None] | None = None
         self._drops: set[asyncio.Task[None]] = set()
         self.server = socketio.AsyncServer(
             async_mode="asgi",
@@ -162,14 +160,22 @@ class Engine:
         self.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
-            await asyncio.gather(self._sweeper, *self._drops, return_exceptions=True)
+        tasks = [one for one in (self._sweeper, self._farewell) if one is not None]
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._drops, return_exceptions=True)
         await self._transport.shutdown()
 
     def close(self) -> None:
         """Refuses new connections from now on, and ends those that are open."""
         self._closing = True
-        for connection in list(self.connections.values()):
+        if self._farewell is None:
+            self._farewell = asyncio.create_task(self._say_farewell())
+
+    async def _say_farewell(self) -> None:
+        for number, connection in enumerate(list(self.connections.values()), start=1):
             self.drop(connection, CloseCode.RESTARTING, "the process stops")
+            if number % CLOSED_AT_ONCE == 0:
+                await asyncio.sleep(CLOSING_PAUSE_S)
 
     async def emit(self, event: str, data: Any, sid: str) -> None:
         await self.server.emit(event, data, to=sid)
@@ -183,7 +189,7 @@ class Engine:
         self._forget(connection)
         if connection.wire is not None:
             connection.wire.end(code, reason)
-            return
+        # The library's part of it: a client may poll, or be about to upgrade.
         task = asyncio.create_task(self._end(connection.id))
         self._drops.add(task)
         task.add_done_callback(self._drops.discard)
@@ -263,11 +269,11 @@ class Engine:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
-            if self._stopping():
-                self.close()
-            for connection in list(self.connections.values()):
-                self._look_at(connection, time.monotonic())
             try:
+                if self._stopping():
+                    self.close()
+                for connection in list(self.connections.values()):
+                    self._look_at(connection, time.monotonic())
                 self.on_swept()
             except Exception:
                 log.exception("socketio.sweep_failed")

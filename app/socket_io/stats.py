@@ -73,11 +73,15 @@ def shown(document: Snapshot | None) -> dict[str, Any]:
 
 
 def _stored(fields: dict[str, Any]) -> dict[str, Raw]:
-    return {
-        STORED_NAMES.get(name, name): Raw(_encode(value))
-        for name, value in fields.items()
-        if name != UPDATED_AT
-    }
+    stored: dict[str, Raw] = {}
+    for name, value in fields.items():
+        if name == UPDATED_AT:
+            continue
+        under = STORED_NAMES.get(name, name)
+        if under in stored:
+            raise _invalid(f"`{under}` stands there under both its names.")
+        stored[under] = Raw(_encode(value))
+    return stored
 
 
 def _id(text: Any) -> UUID:

@@ -169,6 +169,7 @@ PROBLEMS = (
     ({"xp": 1.5}, "wrong-type"),
     ({"xp": 2**53}, "invalid-value"),
     ({"__set": 3}, "invalid-request"),
+    ({"totalQuestions": 1, "total_questions": 1}, "invalid-request"),
     ({"xp": 1, "id": "no uuid"}, "invalid-request"),
     ({"xp": 1, "userId": "somebody-else"}, "invalid-request"),
 )
