@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.metering import Histogram
 from tests.conftest import Cluster, Service
+from tests.live.talk import talking
 from tests.sync.processes import Process
 
 OPERATE = Path(__file__).parents[2] / "docs/how-to/operate.md"
@@ -153,6 +154,27 @@ END_WHO_WAITS = """
 select pg_terminate_backend(pid) from pg_stat_activity
 where datname = current_database() and wait_event_type = 'Lock'
 """
+
+
+async def test_sockets_are_counted(start_service: StartService) -> None:
+    """What an operator sizes processes by, and how late changes come."""
+    service = start_service()
+    async with talking(service.url, "metered", "d1") as one, talking(service.url, "metered", "d2"):
+        await one.until_present("d1", "d2")
+        await asyncio.to_thread(_write, service)
+        await one.next("changes")
+        samples = await asyncio.to_thread(scrape, service.url)
+    assert value(samples, "syncline_live_sockets") == 2
+    assert value(samples, "syncline_live_accounts") == 1
+    assert value(samples, "syncline_live_presence_rows") == 2
+    assert value(samples, "syncline_live_relay_up") == 1
+    assert value(samples, "syncline_live_frames_total", type="changes") >= 3
+    assert value(samples, "syncline_live_lag_seconds_count") >= 2
+
+
+def _write(service: Service) -> None:
+    with service.client("metered") as client:
+        client.put("/v1/documents/a", json={"value": 1})
 
 
 async def _end_the_write_that_waits(url: str, ask: Callable[[], httpx.Response]) -> int:
