@@ -7,7 +7,7 @@ changed), `presence:pong`, `user:problem`. There is one path for writes, so an u
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
@@ -28,7 +28,7 @@ from app.failures import failure
 from app.live.hub import Full, Hub
 from app.live.types import CloseCode
 from app.socket_io import stats
-from app.socket_io.engine import PATH, Connection, Engine, refusal
+from app.socket_io.engine import PATH, Connection, Engine
 
 log = structlog.get_logger()
 
@@ -92,6 +92,10 @@ class Client:
 
     def present(self, frame: bytes) -> None:
         """These apps are not told who else is there."""
+
+
+Work = Callable[[Client], Awaitable[dict[str, Any]]]
+"""What an event asks for; the acknowledgement that it comes to."""
 
 
 class Room:
@@ -167,8 +171,8 @@ class Bridge:
         try:
             await self._admit(sid, environ, auth)
         except Exception as error:
-            problem = _problem(error)
-            raise refusal(problem["detail"], problem) from None
+            problem = _problem(error, reads=True)
+            raise self._engine.refusal(problem["detail"], problem) from None
 
     async def _admit(self, sid: str, environ: dict[str, Any], auth: Any) -> None:
         shaken = _handshake(auth)
@@ -269,7 +273,7 @@ class Bridge:
             await self._send(client, "user:data:updated", stats.shown(document))
             return {"ok": True}
 
-        return await self._answer(sid, payload, join)
+        return await self._answer(sid, payload, join, reads=True)
 
     async def _update(self, sid: str, payload: Any = None, *_: Any) -> dict[str, Any]:
         async def update(client: Client) -> dict[str, Any]:
@@ -284,24 +288,26 @@ class Bridge:
 
         return await self._answer(sid, payload, update)
 
-    async def _answer(self, sid: str, payload: Any, work: Any) -> dict[str, Any]:
+    async def _answer(
+        self, sid: str, payload: Any, work: Work, *, reads: bool = False
+    ) -> dict[str, Any]:
         """What the client's acknowledgement says; a problem is an event, too."""
         client = self._clients.get(sid)
         if client is None:
             return {"ok": False}
         try:
-            answer: dict[str, Any] = await work(client)
-            return answer
+            return await work(client)
         except Exception as error:
-            problem = _problem(error)
+            problem = _problem(error, reads=reads)
         id = payload.get("id") if isinstance(payload, dict) else None
         await self._send(client, "user:problem", {"id": id, "problem": problem})
         return {"ok": False, "problem": problem}
 
 
-def _problem(error: Exception) -> dict[str, Any]:
+def _problem(error: Exception, *, reads: bool) -> dict[str, Any]:
     """As it would be answered to a request."""
-    problem: dict[str, Any] = msgspec.json.decode(failure(error, "EVENT", PATH).body)
+    body = failure(error, "GET" if reads else "PATCH", PATH).body
+    problem: dict[str, Any] = msgspec.json.decode(body)
     return problem
 
 

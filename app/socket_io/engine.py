@@ -10,6 +10,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -25,12 +27,6 @@ from app.live.endpoint import BURST_S, CLOSED_AT_ONCE, CLOSING_PAUSE_S
 from app.live.socket import Wire
 from app.live.types import CloseCode
 from app.socket_protocol import EXTENSION
-
-try:
-    import socketio
-    from engineio.payload import Payload
-except ImportError:  # the extra `socketio` is not installed
-    socketio = None
 
 log = structlog.get_logger()
 
@@ -107,8 +103,10 @@ class Engine:
     ) -> None:
         """Without `polling`, clients have to begin with a WebSocket. `stopping` tells that the
         process does, before it waits for the requests of those that poll."""
-        assert socketio is not None, "the extra `socketio` is installed"
-        Payload.max_decode_packets = MOST_IN_A_REQUEST
+        # Nobody who does without it pays for it: it takes 10 MB.
+        library = import_module("socketio")
+        import_module("engineio.payload").Payload.max_decode_packets = MOST_IN_A_REQUEST
+        self._refused: type[Exception] = library.exceptions.ConnectionRefusedError
         self.limits = limits
         self._stopping = stopping
         self.connections: dict[str, Connection] = {}
@@ -118,7 +116,7 @@ class Engine:
         self._sweeper: asyncio.Task[None] | None = None
         self._farewell: asyncio.Task[None] | None = None
         self._drops: set[asyncio.Task[None]] = set()
-        self.server = socketio.AsyncServer(
+        self.server = library.AsyncServer(
             async_mode="asgi",
             async_handlers=False,  # the events of a client one by one: it waits for its answers
             transports=["polling", "websocket"] if polling else ["websocket"],
@@ -179,6 +177,10 @@ class Engine:
 
     async def emit(self, event: str, data: Any, sid: str) -> None:
         await self.server.emit(event, data, to=sid)
+
+    def refusal(self, detail: str, problem: dict[str, Any]) -> Exception:
+        """What a handler of `connect` raises: the client's `connect_error` has both."""
+        return self._refused(detail, problem)
 
     def crowded(self, connection: Connection) -> bool:
         """Whether the client has yet to take what it was sent."""
@@ -318,15 +320,9 @@ def _is_writable(connection: Connection) -> bool:
     return connection.wire is None or connection.wire.is_writable
 
 
-def refusal(detail: str, problem: dict[str, Any]) -> Exception:
-    """What a handler of `connect` raises: the client's `connect_error` has both."""
-    refused: Exception = socketio.exceptions.ConnectionRefusedError(detail, problem)
-    return refused
-
-
 def is_installed() -> bool:
     """Whether the extra `socketio` is."""
-    return socketio is not None
+    return find_spec("socketio") is not None
 
 
 async def _refuse(scope: Any, send: Send) -> None:

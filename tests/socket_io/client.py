@@ -82,6 +82,10 @@ class SocketIoClient:
             if all(isinstance(data, dict) and data.get(k) == v for k, v in expected.items()):
                 return event.get("message") if name == "connect_error" else data
 
+    def last(self, name: str) -> Any:
+        """The data of the last such event that was waited for or passed over."""
+        return next(event["data"] for event in reversed(self.seen) if event["event"] == name)
+
     def names(self) -> list[str]:
         """The names of all that happened so far."""
         while not self._events.empty():
