@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from tests.live.talk import token
 
 HANDSHAKE = (
-    "GET /v1/live HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
 )
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
@@ -36,14 +36,16 @@ def hello(account: str, device: str = "raw") -> bytes:
 class Raw:
     """A socket after its handshake."""
 
-    def __init__(self, url: str, *, buffer: int | None = None, more: str = "") -> None:
+    def __init__(
+        self, url: str, *, path: str = "/v1/live", buffer: int | None = None, more: str = ""
+    ) -> None:
         address = urlsplit(url)
         self.socket = socket.socket()
         if buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         self.socket.settimeout(20)
         self.socket.connect((address.hostname, address.port))
-        self.socket.sendall(HANDSHAKE.format(more=more).encode())
+        self.socket.sendall(HANDSHAKE.format(path=path, more=more).encode())
         head = b""
         while b"\r\n\r\n" not in head and (byte := self.socket.recv(1)):
             head += byte

@@ -6,14 +6,15 @@ import socket
 import time
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
-from websockets.sync.client import connect as open_socket
 
 from app.auth.tokens import mint
 from app.clock import system_clock
 from tests.conftest import SECRET, Service
+from tests.live.raw import TEXT, Raw, frame
 from tests.socket_io.conftest import Connect
 
 
@@ -192,32 +193,27 @@ def test_garbage_harms_nobody(
 
 
 def test_a_client_that_reads_nothing_is_closed(start_service: Any, account: str) -> None:
-    """What it does not take piles up nowhere, and the others of its account notice nothing."""
-    service = start_service(socketio=True, live_send_s=1.0)
-    shown = "40" + json.dumps({"token": service.token(account)})
-    url = service.url.replace("http://", "ws://") + "/socket.io/?EIO=4&transport=websocket"
-    host, port = service.url.removeprefix("http://").split(":")
-    small = socket.socket()
-    small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
-    small.connect((host, int(port)))
+    """What it does not take piles up nowhere, and no ping has to time out first."""
+    service = start_service(socketio=True, live_send_s=1.0, live_ping_s=600.0)
     engine = service.app.state.socket_io
-    with (
-        open_socket(url, sock=small, max_queue=1, compression=None, close_timeout=0.1) as frozen,
-        service.client(account) as client,
-    ):
-        frozen.send(shown)
-        until(lambda: any(one.owner for one in engine.connections.values()), "it is not known")
-        (connection,) = engine.connections.values()
-        most = 0
-        for number in range(2_000):
-            value = {"note": "x" * 200_000, "number": number}
-            client.put("/v1/documents/user_stats", json={"value": value, "device": "d1"})
+    shown = "40" + json.dumps({"token": service.token(account)})
+    path = "/socket.io/?EIO=4&transport=websocket"
+    frozen = Raw(service.url, path=path, buffer=4_096).send(frame(TEXT, shown.encode()))
+    until(lambda: any(one.owner for one in engine.connections.values()), "it is not known")
+    (connection,) = engine.connections.values()
+    most = 0
+    deadline = time.monotonic() + 60
+    with service.client(account) as client:
+        while engine.connections:
+            assert time.monotonic() < deadline, "it is kept"
+            changes = {"note": "x" * 200_000, "now": time.time()}
+            body = {"id": str(uuid4()), "device": "d1", "set": changes}
+            assert client.patch("/v1/documents/user_stats", json=body).status_code in (200, 201)
             most = max(most, engine.queued(connection))
-            if not engine.connections:
-                break
-        assert not engine.connections, "it was kept"
-        assert most <= 20
-    until(lambda: not engine.server.eio.sockets, "the library keeps it")
+    assert most <= 20
+    assert not engine.server.eio.sockets
+    until(lambda: not engine.server.environ, "the library keeps it")
+    frozen.close()
 
 
 def test_nothing_is_left_of_those_that_are_gone(
