@@ -60,7 +60,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             (queued,) = struct.unpack(
                 "i", fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, b"\0" * 4)
             )
-        except OSError:  # not every kind of socket says
+        except (OSError, ValueError):  # not every kind of socket says
             queued = 0
         return int(queued) + self.transport.get_write_buffer_size()
 
