@@ -5,7 +5,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,11 +13,9 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from app import demo as demo_module
-from app import serving
+from app import levels_command, serving, stats_command
 from app.auth.secret import hs256_secret
 from app.auth.tokens import mint
 from app.clock import system_clock
@@ -34,6 +32,7 @@ from app.operations import audit as audit_module
 from app.operations import doctor as doctor_module
 from app.rules_replay import replay_module
 from app.settings import Settings, SettingsError, load_settings, unknown_variables, variable
+from app.tables import table
 from merge_rules.canonical import parse
 from merge_rules.receipt import explain
 from merge_rules.refusal import Refusal
@@ -152,7 +151,7 @@ def config() -> None:
             (variable(name), meaning, _text(default), _shown(name, getattr(settings, name)))
             for name, meaning, default in _fields()
         ]
-        out.print(_table(("Variable", "Meaning", "Default", "Now"), rows))
+        out.print(table(("Variable", "Meaning", "Default", "Now"), rows))
 
 
 def _shown(name: str, value: object) -> str:
@@ -211,7 +210,7 @@ def doctor() -> None:
     _look_for_rules_here()
     findings = doctor_module.examine(os.environ)
     rows = [("ok" if one.good else "!!", one.subject, one.text) for one in findings]
-    out.print(_table(("", "What", "Finding"), rows))
+    out.print(table(("", "What", "Finding"), rows))
     sys.exit(0 if all(finding.good for finding in findings) else 1)
 
 
@@ -248,7 +247,7 @@ def list_rules() -> None:
         registry = load_registry(_settings())
         rules = {**registry.registered(), "*": registry.default}
         rows = [(key, rule.describe(), rule.fingerprint) for key, rule in rules.items()]
-        out.print(_table(("Key", "Rule", "Fingerprint"), rows))
+        out.print(table(("Key", "Rule", "Fingerprint"), rows))
 
 
 @rules.command()
@@ -320,7 +319,7 @@ def _explain(registry: Registry, key: str, base: str | None, ours: str, theirs: 
         cells = [_json(entry, name) for name in ("base", "yours", "current", "result")]
         decided = {"yours": "ours", "current": "theirs", "both": "both"}[entry["decided"]]
         rows.append((entry["path"] or "(whole)", *cells, entry["rule"], decided))
-    out.print(_table(("Path", "Base", "Ours", "Theirs", "Result", "Rule", "Decided"), rows))
+    out.print(table(("Path", "Base", "Ours", "Theirs", "Result", "Rule", "Decided"), rows))
 
 
 def _checked(rule: Rule, option: str, text: str) -> object:
@@ -337,6 +336,44 @@ def _json(entry: dict[str, object], name: str) -> str:
     return msgspec.json.encode(entry[name]).decode() if name in entry else "-"
 
 
+@main.command()
+@click.option("--account", help="The devices of one account instead.")
+@click.option("--json", "as_json", is_flag=True, help="As the admin routes answer.")
+def stats(account: str | None, as_json: bool) -> None:
+    """Show what is stored, what merges, what is refused, and which devices lag."""
+    with expected_failures():
+        settings = _settings()
+        with serving.database_url(settings, say) as url:
+            asyncio.run(stats_command.show_stats(settings, url, account, as_json, out))
+
+
+@main.group()
+def levels() -> None:
+    """The catalogue of levels, from which the XP of an attempt comes."""
+
+
+@levels.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--version", type=click.IntRange(0), help="Publish only if this is still the newest version."
+)
+def publish(file: Path, version: int | None) -> None:
+    """Publish the levels of a JSON FILE as the whole catalogue."""
+    with expected_failures():
+        settings, catalogue = _settings(), levels_command.read_catalogue(file, version)
+        with serving.database_url(settings, say) as url:
+            asyncio.run(levels_command.publish_levels(settings, url, catalogue, out))
+
+
+@levels.command("list")
+def list_levels() -> None:
+    """List the levels and what finishing each is worth."""
+    with expected_failures():
+        settings = _settings()
+        with serving.database_url(settings, say) as url:
+            asyncio.run(levels_command.list_levels(settings, url, out))
+
+
 def _settings() -> Settings:
     settings = load_settings()
     for name in unknown_variables():
@@ -349,16 +386,6 @@ def _look_for_rules_here() -> None:
     """A module of rules is found in the folder where the command runs."""
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table of plain text: what looks like markup, such as [null], is shown as it is."""
-    table = Table()
-    for number, heading in enumerate(headings):
-        table.add_column(heading, no_wrap=number == 0, overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
 
 
 if __name__ == "__main__":

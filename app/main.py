@@ -12,7 +12,7 @@ from litestar.di import Provide
 from app import openapi, problems
 from app.auth.keys import HttpFetch
 from app.auth.middleware import Authentication
-from app.auth.secret import hs256_secret
+from app.auth.secret import admin_token, hs256_secret
 from app.auth.tokens import Verifier
 from app.clock import Clock, system_clock
 from app.database import migrate
@@ -41,11 +41,16 @@ from app.live.service import Live
 from app.logs import log_to_stderr
 from app.metering import Traffic
 from app.methods import Methods
-from app.operations import live_reference
+from app.operations import admin_routes, live_reference
 from app.operations import routes as operation_routes
 from app.operations.metrics import Metrics, Sources
+from app.operations.recorder import Recorder
 from app.operations.reference import page
 from app.operations.routes import Operations
+from app.operations.stats import Statistics
+from app.progress import routes as progress_routes
+from app.progress.dashboard import Dashboards
+from app.progress.levels import Levels
 from app.settings import Settings, load_settings, variable
 from app.socket_io.bridge import Bridge
 from app.socket_io.engine import Engine, EngineLimits, is_installed
@@ -97,17 +102,28 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         batch_limit=PULL_BATCH,
         queue_limit=settings.queue_limit,
     )
-    documents = Documents(database, pipeline, reader, registry, intake, clock, settings.history)
+    recorder = Recorder(database, clock, settings.rejection_days)
+    documents = Documents(
+        database,
+        pipeline,
+        reader,
+        registry,
+        intake,
+        clock,
+        settings.history,
+        recorder.rejections.note,
+    )
     limits = SyncLimits(settings.max_mutations, settings.max_changes, settings.max_answer_bytes)
     event_intake = EventIntake(
         load_event_types(settings), settings.max_event_bytes, settings.event_days
     )
     ledger = Ledger(database, documents, event_intake, clock, settings.max_events)
-    exchange = Exchange(database, documents, ledger, puller, era, limits)
+    note_device = recorder.devices.note
+    exchange = Exchange(database, documents, ledger, puller, era, limits, note_device)
     live_limits = SyncLimits(
         settings.max_mutations, settings.max_changes, settings.live_answer_bytes
     )
-    live_exchange = Exchange(database, documents, ledger, puller, era, live_limits)
+    live_exchange = Exchange(database, documents, ledger, puller, era, live_limits, note_device)
     live = Live(database, live_exchange, clock, settings)
     pipeline.listen(live.relay.note)
     traffic, started_ms, present = Traffic(), clock(), version("syncline")
@@ -126,6 +142,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         pipeline.start()
         reader.start()
         puller.start()
+        recorder.start()
         await live.start()
         if socket_io is not None:
             socket_io.start()
@@ -149,6 +166,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
             await pipeline.stop()
             await reader.stop()
             await puller.stop()
+            await recorder.stop()
             await verifier.aclose()
             await fetch_keys.aclose()
             await database.close()
@@ -158,14 +176,19 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
             *document_routes.ROUTES,
             *sync_routes.ROUTES,
             *ledger_routes.ROUTES,
+            *progress_routes.ROUTES,
             *operation_routes.ROUTES,
+            *admin_routes.ROUTES,
         ],
-        middleware=[Methods(), Authentication(verifier)],
+        middleware=[Methods(), Authentication(verifier, admin_token(settings).text)],
         dependencies={
             "documents": _provide(documents),
             "exchange": _provide(exchange),
             "ledger": _provide(ledger),
+            "dashboards": _provide(Dashboards(database, clock)),
+            "levels": _provide(Levels(database, clock, settings.max_levels)),
             "operations": _provide(operations),
+            "statistics": _provide(Statistics(database, clock, settings.history)),
         },
         exception_handlers={Exception: answer_error},
         lifespan=[lifespan],

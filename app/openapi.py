@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from litestar.routes import BaseRoute, HTTPRoute
@@ -21,6 +21,7 @@ from app.problems import MEDIA_TYPE, STATUS, TITLE
 OPT = "description"
 SCHEMAS = "#/components/schemas/{name}"
 AUTHENTICATED = (Code.TOKEN_MISSING, Code.TOKEN_INVALID, Code.TOKEN_EXPIRED, Code.KEYS_UNAVAILABLE)
+ADMIN = (*AUTHENTICATED, Code.ADMIN_ONLY)
 ALWAYS = (Code.INTERNAL,)
 
 
@@ -98,7 +99,12 @@ def build(routes: Iterable[BaseRoute]) -> bytes:
         "components": {
             "schemas": portable(schemas),
             "securitySchemes": {
-                "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+                "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "admin": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The operator's token: SYNCLINE_ADMIN_TOKEN",
+                },
             },
         },
     }
@@ -118,7 +124,7 @@ def _require(schema: dict[str, Any], names: Iterable[str]) -> None:
 
 
 def _operation(path: str, method: str, description: Description) -> dict[str, Any]:
-    private = path.startswith("/v1/")
+    scheme = _scheme(path)
     words = re.findall(r"[A-Za-z0-9]+", path.replace("{key}", "document").replace("/v1", ""))
     operation: dict[str, Any] = {
         "operationId": "_".join((method, *words)),
@@ -128,19 +134,29 @@ def _operation(path: str, method: str, description: Description) -> dict[str, An
             *_query_parameters(description.query),
             *(_header(header) for header in description.request_headers),
         ],
-        "responses": _responses(method, description, private),
+        "responses": _responses(method, description, scheme),
     }
     if description.body is not None:
         operation["requestBody"] = {
             "required": description.body_required,
             "content": {"application/json": {"schema": _reference(description.body)}},
         }
-    if private:
-        operation["security"] = [{"token": []}]
+    if scheme is not None:
+        operation["security"] = [{scheme: []}]
     return operation
 
 
-def _responses(method: str, description: Description, private: bool) -> dict[str, Any]:
+def _scheme(path: str) -> Literal["token", "admin"] | None:
+    """Whose token an address takes."""
+    if path.startswith("/v1/admin/"):
+        return "admin"
+    return "token" if path.startswith("/v1/") else None
+
+
+_REFUSALS: dict[str | None, tuple[Code, ...]] = {"token": AUTHENTICATED, "admin": ADMIN, None: ()}
+
+
+def _responses(method: str, description: Description, scheme: str | None) -> dict[str, Any]:
     headers = _answer_headers(description.response_headers)
     responses: dict[str, Any] = {}
     for status, kind in description.answers.items():
@@ -151,7 +167,7 @@ def _responses(method: str, description: Description, private: bool) -> dict[str
             answer["content"] = {description.media_type: {"schema": _reference(kind)}}
         responses[str(status)] = answer
     by_status: dict[int, list[Code]] = {}
-    for code in (*description.problems, *(AUTHENTICATED if private else ()), *ALWAYS):
+    for code in (*description.problems, *_REFUSALS[scheme], *ALWAYS):
         by_status.setdefault(STATUS[code], []).append(code)
     for status, codes in sorted(by_status.items()):
         problem: dict[str, Any] = {
@@ -188,6 +204,7 @@ def _path_parameters(path: str) -> list[dict[str, Any]]:
     schemas: dict[str, dict[str, Any]] = {
         "key": {"type": "string", "pattern": "^[A-Za-z0-9._:~-]{1,128}$"},
         "version": {"type": "integer", "minimum": 1},
+        "account": {"type": "string", "minLength": 1, "maxLength": 128},
     }
     return [
         {"name": name, "in": "path", "required": True, "schema": schemas[name]}

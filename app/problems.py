@@ -88,7 +88,7 @@ TITLE: dict[Code, str] = {
     Code.DEVICE_REQUIRED: "The device is needed to count",
     Code.BASE_UNKNOWN: "The base of the write is not known",
     Code.CONFLICT: "Somebody else changed the document",
-    Code.PRECONDITION_FAILED: "The document is at another version",
+    Code.PRECONDITION_FAILED: "What is there is at another version",
     Code.RULE_FAILED: "The document's merge rule failed",
     Code.RULE_MISMATCH: "The stored document does not fit its merge rule",
     Code.SERVER_OWNED: "The document is the server's own",

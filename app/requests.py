@@ -184,14 +184,19 @@ def creates_only(header: str | None) -> bool:
     return True
 
 
-def none_match(header: str | None, version: int) -> bool:
+def strong_match(header: str, tag: str) -> bool:
+    """Whether If-Match holds the tag; a weak one never matches (RFC 9110 §13.1.1)."""
+    return header.strip() == "*" or ("", tag) in _ETAG.findall(header)
+
+
+def none_match(header: str | None, version: int | str) -> bool:
     """Whether If-None-Match of a read holds the version, so that nothing need be sent."""
     if header is None:
         return False
     return header.strip() == "*" or any(tag == str(version) for _, tag in _ETAG.findall(header))
 
 
-def etag(version: int) -> str:
+def etag(version: int | str) -> str:
     return f'"{version}"'
 
 

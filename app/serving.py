@@ -27,7 +27,7 @@ from litestar import Litestar
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from app.auth.secret import hs256_secret
+from app.auth.secret import admin_token, hs256_secret
 from app.auth.tokens import mint
 from app.clock import system_clock
 from app.command import command
@@ -82,6 +82,7 @@ def serve(settings: Settings, report: Report) -> None:
         asyncio.run(_remember_rules(url, registry))  # refused changes show here, too
         settings = msgspec.structs.replace(settings, database_url=url)
         _warn_of_development_secret(settings, report)
+        _show_new_admin_token(settings, report)
         app = create_app(settings)  # what is wrong shows here, and not after the greeting
         with _listen(settings) as sock:
             _greet(settings, sock.getsockname()[1], report)
@@ -155,9 +156,28 @@ def _collect_seldom() -> None:
     By default it looks after every 700 new objects, a few requests' worth, and ever again walks
     through the documents that are kept in memory.
     """
-    gc.collect()
+    with _stops_wait():
+        gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 5, 100)
+
+
+@contextmanager
+def _stops_wait() -> Iterator[None]:
+    """Delivers signals to stop when this ends: what a handler raises while a finaliser runs is
+    dropped by Python, and the stop with it."""
+    came: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda which, _: came.append(which))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for which in came:
+            signal.raise_signal(which)
 
 
 def _serve_alone(settings: Settings, app: Litestar, sock: socket.socket) -> None:
@@ -265,6 +285,13 @@ def _warn_of_development_secret(settings: Settings, report: Report) -> None:
             f"Tokens are signed with a development secret kept in {settings.data_path}; "
             "set SYNCLINE_JWT_SECRET or SYNCLINE_JWKS_URL before real people use this."
         )
+
+
+def _show_new_admin_token(settings: Settings, report: Report) -> None:
+    token = admin_token(settings)
+    if token.made:
+        report(f"The admin token, shown this once and kept in {token.path}:")
+        report(f"  {token.text}")
 
 
 # --- a service for the demo -------------------------------------------------------------------

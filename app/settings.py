@@ -1,6 +1,7 @@
 """What an operator can set: environment variables, read once, checked at start, then frozen."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,8 @@ import msgspec
 from msgspec import Meta
 
 PREFIX = "SYNCLINE_"
+_BEARER = re.compile(r"[!-~]{32,}")
+"""What a header can carry as it is."""
 
 
 class SettingsError(Exception):
@@ -33,7 +36,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     database_url: Annotated[
         str | None, _text("PostgreSQL 15 to 18; none: an embedded one in the data directory")
     ] = None
-    data_dir: Annotated[str, _text("Embedded database and development secret")] = "./.syncline"
+    data_dir: Annotated[str, _text("Embedded database and generated secrets")] = "./.syncline"
     host: Annotated[str, _text("Address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(description="Port to listen on; 0: any free one", ge=0, le=65535)] = (
         8080
@@ -86,6 +89,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     event_days: Annotated[
         int, _limit("Days that an event may lie in the past; an older one is dated so")
     ] = 366
+    max_levels: Annotated[int, _limit("Levels in the catalogue")] = 10_000
     max_operations: Annotated[int, _limit("Operations in one PATCH")] = 500
     max_changes: Annotated[int, _limit("Changes in one answer of a sync")] = 500
     max_answer_bytes: Annotated[int, _limit("Size of the documents in one answer of a sync")] = (
@@ -94,6 +98,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     history: Annotated[int, _limit("Revisions kept of each document")] = 32
     mutation_days: Annotated[int, _limit("Days for which the id of a mutation is remembered")] = 90
 
+    rejection_days: Annotated[
+        int, _limit("Days for which it is kept that something was refused")
+    ] = 30
     live_sockets: Annotated[
         int, _limit("Live sockets of one process; more are closed with 4429")
     ] = 20_000
@@ -163,8 +170,10 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         raise SettingsError(f"{name}: {message[0].lower()}{message[1:]}.") from error
     if settings.jwt_secret is not None and len(settings.jwt_secret.encode()) < 32:
         raise SettingsError("SYNCLINE_JWT_SECRET: a secret needs 32 bytes or more.")
-    if settings.admin_token is not None and len(settings.admin_token.encode()) < 32:
-        raise SettingsError("SYNCLINE_ADMIN_TOKEN: a token needs 32 bytes or more.")
+    if settings.admin_token is not None and not _BEARER.fullmatch(settings.admin_token):
+        raise SettingsError(
+            "SYNCLINE_ADMIN_TOKEN: a token needs 32 bytes or more, of ASCII without spaces."
+        )
     return settings
 
 

@@ -60,7 +60,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             (queued,) = struct.unpack(
                 "i", fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, b"\0" * 4)
             )
-        except OSError:  # not every kind of socket says
+        except (OSError, ValueError):  # not every kind of socket says
             queued = 0
         return int(queued) + self.transport.get_write_buffer_size()
 
@@ -114,6 +114,13 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             # Its parser refused the request; it waits for another one that cannot come.
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.transport.close()
+
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text" and not _is_utf8(self.frames):
+            self.frames = []  # else it would be logged as if the service had failed
+            self.end(1007, "text has to be UTF-8")
+            return
+        super().send_receive_event_to_app()
 
     def handle_ping(self) -> None:
         self._pings += 1
@@ -172,3 +179,11 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def _cut_off_later(self) -> None:
         """A peer that reads nothing would keep what was sent, and the connection with it."""
         self.loop.call_later(CLOSING_S, self.transport.abort)
+
+
+def _is_utf8(fragments: list[bytes]) -> bool:
+    try:
+        b"".join(fragments).decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -82,6 +82,7 @@ def fresh_service(
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SYNCLINE_")} | {
         "SYNCLINE_DATABASE_URL": database.url,
         "SYNCLINE_JWT_SECRET": secret,
+        "SYNCLINE_ADMIN_TOKEN": secrets.token_hex(32),
         "SYNCLINE_PORT": "0",
         "SYNCLINE_WORKERS": str(workers),
         **settings,

@@ -37,6 +37,7 @@ from app.settings import Settings
 from app.socket_protocol import SocketProtocol
 
 SECRET = "only-for-tests-" + "0" * 32
+ADMIN_TOKEN = "only-for-operators-" + "0" * 32
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 TEMPLATE = "syncline"
@@ -126,12 +127,18 @@ class Service:
             timeout=30.0,
         )
 
+    def operator(self, token: str = ADMIN_TOKEN) -> httpx.Client:
+        """A client of the admin routes."""
+        headers = {"Authorization": f"Bearer {token}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30.0)
+
 
 @contextmanager
 def serving(database_url: str, **overrides: Any) -> Iterator[Service]:
     """The service, in a thread with its own loop, on a socket of its own."""
     settings = msgspec.structs.replace(
-        Settings(database_url=database_url, jwt_secret=SECRET), **overrides
+        Settings(database_url=database_url, jwt_secret=SECRET, admin_token=ADMIN_TOKEN),
+        **overrides,
     )
     app = create_app(settings)
     config = uvicorn.Config(

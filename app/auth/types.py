@@ -14,3 +14,7 @@ class Principal(msgspec.Struct, frozen=True):
 
     account: str
     expires_at_s: float | None
+
+
+class Operator(msgspec.Struct, frozen=True):
+    """Who runs the service, on the admin routes: no account, so nothing can be done as one."""

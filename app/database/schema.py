@@ -149,8 +149,9 @@ devices = Table(
     Column("last_seen_ms", BigInteger, nullable=False),
     Column("cursor_seq", BigInteger),
     Column("pending", Integer),
+    Column("told_at_ms", BigInteger),
     comment="The local stores of an account, the last mutation accepted from each, and what each "
-    "said last of itself: where its copy stands, and how many mutations wait on it.",
+    "said last of itself, and when: where its copy stands, and how many mutations wait on it.",
     **UPDATED_IN_PLACE,
 )
 

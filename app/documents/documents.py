@@ -1,5 +1,6 @@
 """What can be done with documents: the verbs that routes and other features call."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -33,6 +34,11 @@ from merge_rules.verification.time_limit import TimeUp, time_limit
 log = structlog.get_logger()
 
 DocumentReader = Reader[store.DocumentId, Snapshot | None]
+Rejected = Callable[[str, str, SynclineError], None]
+"""Told of each refusal: account, key of the document or EVENTS and a type, problem. It takes note
+and returns at once."""
+EVENTS = "events/"
+"""With a slash, which no key has."""
 
 
 class Documents:
@@ -47,6 +53,7 @@ class Documents:
         intake: Intake,
         clock: Clock,
         history: int,
+        rejected: Rejected = lambda *_: None,
     ) -> None:
         self._database = database
         self._pipeline = pipeline
@@ -55,17 +62,26 @@ class Documents:
         self._history = history
         self.intake = intake
         self.clock = clock
+        self.rejected = rejected
 
     async def write(self, account: str, mutation: Mutation) -> Decision:
         """Writes one mutation; raises its problem if it is rejected."""
         (decision,) = await self._pipeline.submit(Submission(account, [mutation]))
         if decision.problem is not None:
+            self.rejected(account, mutation.key, decision.problem)
             raise decision.problem
         return decision
 
     async def push(self, submission: Submission) -> list[Decision]:
         """Writes several mutations in order; a rejected one is a decision with a problem."""
-        return await self._pipeline.submit(submission)
+        decisions = await self._pipeline.submit(submission)
+        for mutation, decision in zip(submission.mutations, decisions, strict=True):
+            if decision.problem is not None and mutation.op != "fold":
+                self.rejected(submission.account, mutation.key, decision.problem)
+        for one in submission.recorded:
+            if one.problem is not None:
+                self.rejected(submission.account, EVENTS + one.event.type.name, one.problem)
+        return decisions
 
     async def read(self, account: str, key: str) -> Snapshot:
         """The document; raises DOCUMENT_NOT_FOUND or DOCUMENT_DELETED."""

@@ -6,12 +6,12 @@ from typing import Any
 
 from app.clock import Clock
 from app.database.engine import Database
-from app.documents.documents import Documents
+from app.documents.documents import EVENTS, Documents
 from app.documents.submission import Submission
 from app.errors import Code, SynclineError
 from app.ledger import audit, store
 from app.ledger.intake import EventIntake, Sender, UnreadEvent
-from app.ledger.model import Event
+from app.ledger.model import Event, EventDecision
 from app.ledger.results import event_results
 from app.ledger.types import Audit, EventResult
 
@@ -65,7 +65,19 @@ class Ledger:
         submission = Submission(account, [], events=good)
         if good:
             await self._documents.push(submission)
-        return event_results(events, submission.recorded)
+        return self.results(account, events, submission.recorded)
+
+    def results(
+        self,
+        account: str,
+        events: Sequence[Event | UnreadEvent],
+        recorded: Sequence[EventDecision],
+    ) -> list[EventResult]:
+        """Results in the order of the events; those that could not be read are refused here."""
+        for one in events:
+            if isinstance(one, UnreadEvent):
+                self._documents.rejected(account, EVENTS + one.type, one.problem)
+        return event_results(events, recorded)
 
     async def audit(self, account: str) -> Audit:
         """Whether the totals of the account are what its events add up to."""

@@ -97,7 +97,7 @@ class PostgresChannel:
             except Exception as error:
                 if not is_database_trouble(error):
                     log.error("live.listener_failed", exc_info=error)
-                elif self.up:
+                elif pause.is_first:
                     log.warning("live.listener_lost", error=repr(error))
             finally:
                 self.up = False
@@ -125,6 +125,7 @@ class RedisChannel:
     """Publish and subscribe in Redis."""
 
     def __init__(self, url: str) -> None:
+        """Raises ValueError if this is no address of a Redis."""
         self._redis = Redis.from_url(
             url, socket_timeout=LOOK_S, socket_connect_timeout=LOOK_S, retry=None
         )
@@ -143,7 +144,7 @@ class RedisChannel:
                 try:
                     await self._connected(heard, gap, pause)
                 except (RedisError, OSError, TimeoutError, ExceptionGroup) as error:
-                    if self.up:
+                    if pause.is_first:
                         log.warning("live.redis_lost", error=repr(error))
                 finally:
                     self.up = False
@@ -195,6 +196,11 @@ class _Pause:
 
     def reset(self) -> None:
         self._longest_s = FIRST_PAUSE_S
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the attempt before went well, so that there is something to tell."""
+        return self._longest_s == FIRST_PAUSE_S
 
     async def wait(self) -> None:
         await asyncio.sleep(random.uniform(self._longest_s / 2, self._longest_s))  # noqa: S311

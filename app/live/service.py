@@ -17,7 +17,7 @@ from app.live.hub import Hub
 from app.live.presence import Presence
 from app.live.relay import Relay
 from app.live.watch import Watch
-from app.settings import Settings
+from app.settings import Settings, SettingsError, variable
 from app.sync.exchange import Exchange
 
 log = structlog.get_logger()
@@ -32,15 +32,12 @@ class Live:
     def __init__(
         self, database: Database, exchange: Exchange, clock: Clock, settings: Settings
     ) -> None:
+        """Raises SettingsError if the address of Redis is none."""
         self._exchange = exchange
         self._clock = clock
         self._settings = settings
         process = uuid4()
-        channel: Channel = (
-            PostgresChannel(database)
-            if settings.redis_url is None
-            else RedisChannel(settings.redis_url)
-        )
+        channel = _channel(database, settings.redis_url)
         self.hub = Hub(
             most_sockets=settings.live_sockets, most_of_account=settings.live_account_sockets
         )
@@ -111,3 +108,12 @@ class Live:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _channel(database: Database, redis_url: str | None) -> Channel:
+    if redis_url is None:
+        return PostgresChannel(database)
+    try:
+        return RedisChannel(redis_url)
+    except ValueError as error:
+        raise SettingsError(f"{variable('redis_url')}: {error}") from error

@@ -247,6 +247,14 @@ class LiveSocket:
                     return False
 
     async def _watch(self) -> None:
+        """Nobody awaits this, and while it lasts nothing is sent: it must not fail unseen."""
+        try:
+            await self._until_taken()
+        except Exception:
+            log.exception("live.watch_failed")
+            self.close(CloseCode.INTERNAL, "the service failed")
+
+    async def _until_taken(self) -> None:
         """Until the client takes frames again: then it is owed what came meanwhile; one that took
         nothing for long has to pull it, and one that still does not is closed."""
         slow = not await self._takes()

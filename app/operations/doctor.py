@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from app.auth.secret import hs256_secret
+from app.auth.secret import admin_token, admin_token_path, hs256_secret
 from app.clock import system_clock
 from app.database import embedded
 from app.database.engine import Database
@@ -41,7 +41,8 @@ def examine(environment: Mapping[str, str]) -> list[Finding]:
         Finding("settings", False, f"{name} is not a setting: see `syncline config`")
         for name in unknown_variables(environment)
     ] or [Finding("settings", True, "every variable is known and fits")]
-    findings += [_rules(settings), _tokens(settings), _folder(settings)]
+    findings += [_rules(settings), _tokens(settings), _admin_token(settings)]
+    findings.append(_folder(settings))
     return findings + _database(settings)
 
 
@@ -62,6 +63,21 @@ def _tokens(settings: Settings) -> Finding:
         text = "a development secret: set SYNCLINE_JWT_SECRET or SYNCLINE_JWKS_URL for real use"
         return Finding("tokens", True, text)
     return Finding("tokens", True, "JWKS" if settings.jwks_url else "HS256 with your secret")
+
+
+def _admin_token(settings: Settings) -> Finding:
+    """Never makes one: it would be shown to nobody."""
+    path = admin_token_path(settings)
+    if settings.admin_token is not None:
+        return Finding("admin token", True, "yours")
+    if not path.exists():
+        return Finding("admin token", True, "`syncline serve` makes one, and shows it once")
+    try:
+        admin_token(settings)
+    except SettingsError as error:
+        return Finding("admin token", False, str(error))
+    text = f"kept in {path}; several machines need one SYNCLINE_ADMIN_TOKEN"
+    return Finding("admin token", True, text)
 
 
 def _folder(settings: Settings) -> Finding:

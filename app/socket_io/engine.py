@@ -76,8 +76,17 @@ class Connection:
     """When it opened, or was last without an account."""
     refilled_s: float = field(default_factory=time.monotonic)
     waits_since_s: float | None = None
-    """Since when something waits to be taken."""
+    """Since when something waits, of which nothing was taken."""
+    unsent_bytes: int = 0
+    """At the last look."""
     owner: Any = None
+
+    def takes_some(self) -> bool:
+        """Whether the client has taken some of what waits since this was asked last: slow is no
+        reason to end it."""
+        before = self.unsent_bytes
+        self.unsent_bytes = 0 if self.wire is None else self.wire.unsent_bytes
+        return self.unsent_bytes < before
 
     def attach(self, wire: Wire, max_bytes: int) -> None:
         """It speaks by a WebSocket from now on."""
@@ -288,7 +297,7 @@ class Engine:
             self.drop(connection, CloseCode.TIMED_OUT, "no token came")
         elif not self.queued(connection) and _is_writable(connection):
             connection.waits_since_s = None
-        elif connection.waits_since_s is None:
+        elif connection.waits_since_s is None or connection.takes_some():
             connection.waits_since_s = now_s
         elif now_s - connection.waits_since_s > self.limits.send_s:
             self.drop(connection, CloseCode.TIMED_OUT, "frames are not taken")

@@ -1,7 +1,7 @@
 """Push and pull in one round trip."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,6 @@ from app.documents.submission import Submission
 from app.errors import Code, SynclineError, cursor_expired
 from app.ledger.ledger import Ledger
 from app.ledger.model import Event, EventDecision
-from app.ledger.results import event_results
 from app.ledger.types import EventResult
 from app.sync import store
 from app.sync.cursor import Cursor, decode_cursor
@@ -26,6 +25,9 @@ from app.sync.store import Page, Pull
 from app.sync.types import Change, MutationResult, SyncAnswer, SyncRequest
 
 Puller = Reader[Pull, Page]
+NoteDevice = Callable[[str, str, int, int | None], None]
+"""Told with each answer where a device stands: account, device, the sequence up to which it has
+seen changes, and how many mutations wait on it. It takes note and returns at once."""
 
 WHOLE_ACCOUNT = 4
 """What a pull of everything counts among pulls of what is new."""
@@ -52,6 +54,7 @@ class Exchange:
         puller: Puller,
         era: Era,
         limits: SyncLimits,
+        note_device: NoteDevice = lambda *_: None,
     ) -> None:
         self._database = database
         self._documents = documents
@@ -59,6 +62,7 @@ class Exchange:
         self._puller = puller
         self._era = era
         self._limits = limits
+        self._note_device = note_device
 
     @property
     def era(self) -> str:
@@ -78,6 +82,9 @@ class Exchange:
         answer = await self._pull(account, cursor, limit, results)
         if request.events:
             answer.events = events
+        if request.device is not None:
+            seen = 0 if cursor is None else cursor.seq
+            self._note_device(account, request.device, seen, request.pending)
         return answer
 
     def _check(self, request: SyncRequest) -> None:
@@ -122,11 +129,14 @@ class Exchange:
             decisions = await self._documents.push(submission)
             recorded = submission.recorded
         decided = iter(zip(mutations, decisions, strict=True))
-        results = [
-            result_of_unread(one) if isinstance(one, Unread) else result_of(*next(decided))
-            for one in read
-        ]
-        return results, event_results(events, recorded)
+        results = []
+        for one in read:
+            if isinstance(one, Unread):
+                self._documents.rejected(account, one.key, one.problem)
+                results.append(result_of_unread(one))
+            else:
+                results.append(result_of(*next(decided)))
+        return results, self._ledger.results(account, events, recorded)
 
     async def _read(self, request: SyncRequest) -> list[Mutation | Unread]:
         now_ms = self._documents.clock()

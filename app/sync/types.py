@@ -58,6 +58,13 @@ class SyncRequest(msgspec.Struct, forbid_unknown_fields=True):
     mutations: list[MutationText] = []
     events: list[EventText] = []
     limit: Annotated[int, Meta(ge=1)] | None = None
+    pending: (
+        Annotated[
+            int,
+            Meta(ge=0, le=2**31 - 1, description="Mutations and events that wait after these"),
+        ]
+        | None
+    ) = None
 
 
 class MutationResult(msgspec.Struct, omit_defaults=True):

@@ -102,9 +102,10 @@ def _extend_events() -> None:
 def _extend_devices() -> None:
     op.add_column("devices", sa.Column("cursor_seq", sa.BigInteger(), nullable=True))
     op.add_column("devices", sa.Column("pending", sa.Integer(), nullable=True))
+    op.add_column("devices", sa.Column("told_at_ms", sa.BigInteger(), nullable=True))
     op.create_table_comment(
         "devices",
-        f"{DEVICES}, the last mutation accepted from each, and what each said last of itself: where its copy stands, and how many mutations wait on it.",
+        f"{DEVICES}, the last mutation accepted from each, and what each said last of itself, and when: where its copy stands, and how many mutations wait on it.",
         existing_comment=f"{DEVICES}, and the last mutation accepted from each.",
     )
 
@@ -115,6 +116,7 @@ def downgrade() -> None:
     op.drop_constraint(op.f("levels_version_fkey"), "levels", type_="foreignkey")
     op.drop_table("catalogues")
     op.create_table_comment("devices", f"{DEVICES}, and the last mutation accepted from each.")
+    op.drop_column("devices", "told_at_ms")
     op.drop_column("devices", "pending")
     op.drop_column("devices", "cursor_seq")
     op.create_table_comment("events", f"{EVENTS}.")

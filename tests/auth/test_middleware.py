@@ -14,13 +14,14 @@ from litestar.testing import TestClient
 
 from app.auth.middleware import Authentication
 from app.auth.tokens import Verifier, mint
-from app.auth.types import Principal
+from app.auth.types import Operator, Principal
 from app.clock import system_clock
 from app.errors import SynclineError
 from app.problems import MEDIA_TYPE, STATUS, headers, render
 from app.settings import Settings
 
 SECRET = "0123456789abcdef0123456789abcdef"
+ADMIN_TOKEN = "operator:0123456789abcdef0123456789abcdef"
 PUBLIC = ["/livez", "/readyz", "/health", "/openapi.json", "/docs", "/", "/v10/x", "/V1/x"]
 
 
@@ -31,6 +32,16 @@ def document(request: Request[Principal, None, Any], key: FromPath[str]) -> dict
 
 @get("/v1", sync_to_thread=False)
 def version(request: Request[Principal, None, Any]) -> dict[str, str]:
+    return {"account": request.user.account}
+
+
+@get(["/v1/admin", "/v1/admin/{what:str}"], sync_to_thread=False)
+def administer(request: Request[Operator, None, Any]) -> dict[str, str]:
+    return {"user": type(request.user).__name__, "account": getattr(request.user, "account", "")}
+
+
+@get("/v1/administrators", sync_to_thread=False)
+def administrators(request: Request[Principal, None, Any]) -> dict[str, str]:
     return {"account": request.user.account}
 
 
@@ -67,8 +78,8 @@ async def no_fetch(url: str) -> bytes:
 def build_app() -> Litestar:
     verifier = Verifier(Settings(), SECRET, system_clock, no_fetch)
     return Litestar(
-        [document, version, broken, public, live],
-        middleware=[Authentication(verifier)],
+        [document, version, administer, administrators, broken, public, live],
+        middleware=[Authentication(verifier, ADMIN_TOKEN)],
         exception_handlers={SynclineError: problem_response},
         openapi_config=None,
     )
@@ -148,13 +159,64 @@ def test_public_paths_ask_for_nothing(client: TestClient[Litestar], path: str) -
         assert (response.status_code, response.json()) == (200, {"user": False})
 
 
-@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/documents/k", "/v1/documents/k/"])
+@pytest.mark.parametrize(
+    "path", ["/v1", "/v1/", "/v1/documents/k", "/v1/documents/k/", "/v1/admin", "/v1/admin/x/"]
+)
 def test_everything_below_v1_asks_for_a_token(client: TestClient[Litestar], path: str) -> None:
     """One forgotten path is an open door."""
     assert client.get(path).status_code == 401
     assert client.head(path).status_code in (401, 405)
     assert client.options(path).status_code == 401
     assert client.post("/v1/broken").status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/v1/admin", "/v1/admin/", "/v1/admin/x", "/v1/admin/x/"])
+def test_the_operators_token_opens_the_admin_routes_and_is_nobody(
+    client: TestClient[Litestar], path: str
+) -> None:
+    """An operator that counted as an account could write documents as one by mistake."""
+    response = client.get(path, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"})
+    assert (response.status_code, response.json()) == (200, {"user": "Operator", "account": ""})
+
+
+def test_a_user_is_told_that_admin_routes_are_not_for_users(
+    client: TestClient[Litestar], token: str
+) -> None:
+    """403 says that another token is needed; 401 would send an app to sign in again, for ever."""
+    response = client.get("/v1/admin/x", headers={"Authorization": f"Bearer {token}"})
+    assert (response.status_code, response.json()["code"]) == (403, "admin-only")
+    assert response.headers["content-type"] == MEDIA_TYPE
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [ADMIN_TOKEN[:-1], ADMIN_TOKEN + "0", ADMIN_TOKEN.upper(), "", "x", SECRET, "x.y.z"],
+)
+def test_a_token_that_is_almost_the_operators_opens_nothing(
+    client: TestClient[Litestar], wrong: str
+) -> None:
+    """A comparison of prefixes, or one that ignores case, would be an open door."""
+    response = client.get("/v1/admin/x", headers={"Authorization": f"Bearer {wrong}"})
+    assert (response.status_code, response.json()["code"]) == (401, "token-invalid")
+
+
+def test_an_old_token_of_a_user_is_expired_on_admin_routes_too(
+    client: TestClient[Litestar],
+) -> None:
+    """403 is for whoever has a good token; nobody else learns that the address is there."""
+    old = mint(SECRET, "anna", ttl_s=60, now_ms=system_clock() - 61_000)
+    response = client.get("/v1/admin/x", headers={"Authorization": f"Bearer {old}"})
+    assert (response.status_code, response.json()["code"]) == (401, "token-expired")
+
+
+@pytest.mark.parametrize("path", ["/v1", "/v1/documents/k", "/v1/administrators"])
+def test_the_operators_token_is_no_users(
+    client: TestClient[Litestar], token: str, path: str
+) -> None:
+    """It has no account; and an address that only begins alike is not an admin route."""
+    response = client.get(path, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"})
+    assert (response.status_code, response.json()["code"]) == (401, "token-invalid")
+    assert client.get(path, headers={"Authorization": f"Bearer {token}"}).status_code == 200
 
 
 def test_sockets_pass_without_a_header(client: TestClient[Litestar]) -> None:
@@ -199,6 +261,9 @@ def status_of(address: tuple[str, int], target: bytes, header: bytes = b"") -> i
         b"http://x/v1/documents/k",
         b"/livez/../v1/documents/k",
         b"/v1/documents/k?/livez",
+        b"//v1//admin//x",
+        b"/v1/%61dmin/x",
+        b"/v1/admin%2fx",
         b"/v1/documents/k#/livez",
         b"/./v1/documents/k",
     ],
@@ -222,6 +287,18 @@ def test_raw_bytes_in_the_header_are_refused_by_a_real_server(
     odd = b"//v1//documents/k"
     assert status_of(address, odd, b"Authorization: Bearer %s\r\n" % token.encode()) == 200
     assert status_of(address, odd, b"Authorization: Bearer x.y.z\r\n") == 401
+
+
+def test_no_spelling_of_an_admin_path_takes_a_users_token(
+    address: tuple[str, int], token: str
+) -> None:
+    """What the router tidies up is an admin route all the same."""
+    users, operators = (
+        b"Authorization: Bearer %s\r\n" % one.encode() for one in (token, ADMIN_TOKEN)
+    )
+    for target in (b"//v1//admin//x", b"/v1/%61dmin/x", b"/v1/admin/x/", b"/v1/admin%2fx"):
+        assert status_of(address, target, users) == 403
+        assert status_of(address, target, operators) == 200
 
 
 def test_two_authorization_headers_are_refused(address: tuple[str, int], token: str) -> None:

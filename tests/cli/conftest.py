@@ -23,7 +23,10 @@ from app.auth.tokens import mint
 from app.clock import system_clock
 
 SECRET = "only-for-tests-" + "1" * 32
+ADMIN_TOKEN = "only-for-operators-" + "1" * 32
 PATIENCE_S = 30.0
+
+OWN_SECRETS = {"SYNCLINE_JWT_SECRET": SECRET, "SYNCLINE_ADMIN_TOKEN": ADMIN_TOKEN}
 
 Invoke = Callable[..., Result]
 
@@ -47,7 +50,7 @@ class Serve:
         with self.log.open("wb") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "app.cli", "serve"],
-                env=clean_environment(SYNCLINE_JWT_SECRET=SECRET, **self.variables),
+                env=clean_environment(**{**OWN_SECRETS, **self.variables}),
                 cwd=self.folder,
                 stdout=file,
                 stderr=file,

@@ -147,7 +147,7 @@ def test_the_doctor_finds_a_good_set_up_good(invoke: Invoke, cluster_18: Cluster
     bad = [line for line in result.stdout.splitlines() if "!!" in line]
     assert len(bad) == 1
     assert "fsync" in bad[0]
-    assert result.stdout.count(" ok ") == 7
+    assert result.stdout.count(" ok ") == 8
 
 
 def test_the_doctor_is_content_with_an_empty_folder(invoke: Invoke) -> None:
@@ -158,6 +158,18 @@ def test_the_doctor_is_content_with_an_empty_folder(invoke: Invoke) -> None:
     assert not Path(".syncline/postgres").exists()
 
 
+def test_the_doctor_makes_no_admin_token(invoke: Invoke) -> None:
+    """It would show it to nobody, and `serve` would take it for one that was shown."""
+    assert "`syncline serve` makes one, and shows it once" in invoke("doctor").stdout
+    kept = Path(".syncline/admin-token")
+    assert not kept.exists()
+    kept.write_text("t" * 43)
+    found = invoke("doctor").stdout
+    assert str(kept.absolute()) in found
+    assert "t" * 43 not in found
+    assert "yours" in invoke("doctor", SYNCLINE_ADMIN_TOKEN="o" * 32).stdout
+
+
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
@@ -166,6 +178,8 @@ def test_the_doctor_is_content_with_an_empty_folder(invoke: Invoke) -> None:
         ({"SYNCLINE_PROT": "8080"}, ["SYNCLINE_PROT is not a setting"]),
         ({"SYNCLINE_PORT": "70000"}, ["SYNCLINE_PORT"]),
         ({"SYNCLINE_JWT_SECRET": "short"}, ["SYNCLINE_JWT_SECRET", "32 bytes"]),
+        ({"SYNCLINE_ADMIN_TOKEN": "short"}, ["SYNCLINE_ADMIN_TOKEN", "32 bytes"]),
+        ({"SYNCLINE_ADMIN_TOKEN": "with space" * 9}, ["SYNCLINE_ADMIN_TOKEN", "without spaces"]),
         ({"SYNCLINE_RULES": "no_such_rules"}, ["no_such_rules", "cannot be imported"]),
     ],
 )

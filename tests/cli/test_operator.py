@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from app.command import command
-from tests.cli.conftest import Invoke, Serve, clean_environment
+from tests.cli.conftest import OWN_SECRETS, Invoke, Serve, clean_environment
 from tests.conftest import Cluster
 
 SCRIPT = Path(sys.executable).with_name("syncline")
@@ -179,7 +179,7 @@ def test_workers_start_in_a_folder_with_an_app_of_its_own(
 ) -> None:
     """Each worker is a new interpreter, which looks for its modules anew."""
     variables = {"SYNCLINE_DATABASE_URL": cluster_18.clone(), "SYNCLINE_WORKERS": "2"}
-    variables["SYNCLINE_JWT_SECRET"] = "s" * 40  # without a warning, the address comes first
+    variables |= OWN_SECRETS  # without a warning, the address comes first
     process = subprocess.Popen(
         [SCRIPT, "serve"],
         cwd=foreign,

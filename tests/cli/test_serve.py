@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +18,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.cli.conftest import PATIENCE_S, Invoke, Serve
+from tests.cli.conftest import ADMIN_TOKEN, OWN_SECRETS, PATIENCE_S, Invoke, Serve
 from tests.conftest import Cluster
+
+ROOT = Path(__file__).parents[2]
 
 Start = Callable[..., Serve]
 
@@ -60,6 +64,58 @@ def test_it_greets_and_stops(serve: Start, database: str) -> None:
     assert len(service.said().splitlines()) == 5
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_new_admin_token_is_shown_once(
+    serve: Start, database: str, folder: Path, workers: str
+) -> None:
+    """It has to reach a person, and no log of a later start."""
+    variables = {
+        "SYNCLINE_DATABASE_URL": database,
+        "SYNCLINE_ADMIN_TOKEN": "",
+        "SYNCLINE_DATA_DIR": "data",
+        "SYNCLINE_WORKERS": workers,
+    }
+    first = serve(**variables).greeted()
+    path = folder / "data" / "admin-token"
+    said = first.said().splitlines()
+    assert said[:2] == [
+        f"The admin token, shown this once and kept in {path}:",
+        f"  {path.read_text()}",
+    ]
+    assert httpx.get(f"{first.url}/readyz", timeout=PATIENCE_S).status_code == 200
+    assert first.stopped(signal.SIGTERM) == 0
+    again = serve(**variables).greeted()
+    assert httpx.get(f"{again.url}/readyz", timeout=PATIENCE_S).status_code == 200
+    assert path.read_text() not in again.said()
+
+
+STOPPED_WHILE_COLLECTING = """
+import signal, sys
+from app import serving
+
+class Cycle:
+    def __init__(self):
+        self.me = self
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+        sum(range(10))  # the handler runs here
+
+signal.signal(signal.SIGTERM, serving._leave)
+Cycle()
+serving._collect_seldom()
+sys.exit(3)
+"""
+
+
+def test_a_stop_that_comes_during_a_collection_is_heard() -> None:
+    """A service that was told to stop right after its greeting ran on: the signal came while the
+    finalisers ran, and Python drops what is raised there."""
+    program = [sys.executable, "-c", STOPPED_WHILE_COLLECTING]
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_taken_port_is_one_sentence(invoke: Invoke, database: str) -> None:
     """The most common failure of a second start says which address, and which variable."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -70,7 +126,7 @@ def test_a_taken_port_is_one_sentence(invoke: Invoke, database: str) -> None:
                 SYNCLINE_DATABASE_URL=database,
                 SYNCLINE_PORT=str(port),
                 SYNCLINE_WORKERS=workers,
-                SYNCLINE_JWT_SECRET="s" * 40,
+                **OWN_SECRETS,
             )
             assert (result.exit_code, result.stdout) == (1, "")
             assert result.stderr == (
@@ -85,7 +141,7 @@ def test_a_host_that_is_not_ours_is_one_sentence(invoke: Invoke, database: str) 
         "serve",
         SYNCLINE_DATABASE_URL=database,
         SYNCLINE_HOST="no-such-host.invalid",
-        SYNCLINE_JWT_SECRET="s" * 40,
+        **OWN_SECRETS,
     )
     assert result.exit_code == 1
     assert result.stderr.startswith("syncline: cannot listen on http://no-such-host.invalid:")
@@ -95,7 +151,7 @@ def test_a_host_that_is_not_ours_is_one_sentence(invoke: Invoke, database: str) 
 def test_an_old_schema_is_one_sentence(invoke: Invoke, database: str) -> None:
     """A service must not greet and then die of a schema that it does not know."""
     asyncio.run(_execute(database, "update alembic_version set version_num = 'older'"))
-    result = invoke("serve", SYNCLINE_DATABASE_URL=database, SYNCLINE_JWT_SECRET="s" * 40)
+    result = invoke("serve", SYNCLINE_DATABASE_URL=database, **OWN_SECRETS)
     assert result.exit_code == 1
     assert result.stderr == "syncline: the database is not up to date: run `syncline migrate`\n"
 
@@ -109,6 +165,7 @@ def test_a_secret_that_is_none_is_one_sentence(invoke: Invoke, database: str, wo
         "serve",
         SYNCLINE_DATABASE_URL=database,
         SYNCLINE_JWT_SECRET=pem,
+        SYNCLINE_ADMIN_TOKEN=ADMIN_TOKEN,
         SYNCLINE_WORKERS=workers,
         SYNCLINE_PORT="0",
     )

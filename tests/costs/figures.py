@@ -28,6 +28,8 @@ COLD_EVENTS_STATEMENTS = 5
 READ_STATEMENTS = 1
 PULL_STATEMENTS = 1
 """The head and the documents past the cursor are of one moment."""
+DASHBOARD_STATEMENTS = 1
+"""Documents and study sessions are of one moment."""
 
 STORED_BYTES = 470
 """Of the example's row in `documents`, whose value has 304 bytes and whose account has 12."""

@@ -8,7 +8,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from app.database import era, roles
+from app.documents import statements
 from app.live import store as live
+from app.operations import store as operations_store
 from tests.sync.database import administer, fetch
 
 ENTRY = re.compile(r"\] LOG:  (?:statement|execute [^:]*): (.*)")
@@ -23,20 +25,25 @@ SET_UP = {
     for sql in (era.PRESENT, era.DATABASE, era.CLUSTER, era.NEWEST, roles.IS_GRANTED, roles.BECOME)
 }
 """What each new connection asks once: not the cost of a request."""
-BEHIND = {
-    first_line(sql)
-    for sql in (
-        live.BEAT,
-        live.BURY,
-        live.MOVED,
-        live.NOTIFY,
-        live.ALIVE,
-        live.LISTEN_ASYNC,
-        live.LEAVE_ALL,
-        live.END,
-    )
-}
-"""What the process says to the others, and asks of them, however few or many requests come."""
+NOW_AND_THEN = (
+    statements.READ_SIDECAR_SIZES,
+    statements.PRUNE_MUTATIONS,
+    statements.PRUNE_PROPOSALS,
+    operations_store.UPDATE_DEVICES,
+    operations_store.ADD_DEVICE,
+    operations_store.WRITE_REJECTIONS,
+    operations_store.FORGET_REJECTIONS,
+    live.BEAT,
+    live.BURY,
+    live.MOVED,
+    live.NOTIFY,
+    live.ALIVE,
+    live.LISTEN_ASYNC,
+    live.LEAVE_ALL,
+    live.END,
+)
+BY_THE_WAY = SET_UP | {first_line(sql) for sql in NOW_AND_THEN}
+"""And what a process asks or writes by its own clock, when it happens to be just then."""
 DRIVER = ("SELECT", "WITH RECURSIVE", "LISTEN")
 """How the questions begin that asyncpg itself asks about types, also once a connection; ours are
 not in capitals."""
@@ -66,5 +73,5 @@ class StatementLog:
             found = ENTRY.search(line)
             if found is not None:
                 text = found[1].strip() or following.strip()
-                if text not in SET_UP | BEHIND and not text.startswith(DRIVER):
+                if text not in BY_THE_WAY and not text.startswith(DRIVER):
                     statements.append(text)

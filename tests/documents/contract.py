@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from jsonschema import Draft202012Validator
 
-from tests.conftest import Service
+from tests.conftest import ADMIN_TOKEN, Service
 
 PROBLEM = "application/problem+json"
 
@@ -129,6 +129,12 @@ class CheckedService(Service):
             verify=False,
             event_hooks={"response": [self.contract.check]},
         )
+
+    def operator(self, token: str = ADMIN_TOKEN) -> httpx.Client:
+        """As the parent's, checked."""
+        client = super().operator(token)
+        client.event_hooks = {"response": [self.contract.check]}
+        return client
 
 
 def checked(service: Service) -> CheckedService:

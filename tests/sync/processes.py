@@ -13,7 +13,7 @@ import httpx
 
 from app.auth.tokens import mint
 from app.clock import system_clock
-from tests.conftest import SECRET
+from tests.conftest import ADMIN_TOKEN, SECRET
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -25,6 +25,7 @@ class Process:
         variables = {
             "SYNCLINE_DATABASE_URL": database_url,
             "SYNCLINE_JWT_SECRET": SECRET,
+            "SYNCLINE_ADMIN_TOKEN": ADMIN_TOKEN,
             "SYNCLINE_PORT": "0",
             **{f"SYNCLINE_{name.upper()}": value for name, value in settings.items()},
         }
