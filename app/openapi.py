@@ -45,6 +45,8 @@ class Description:
     """Members of the body that are optional to decode, and refused with a code where missing."""
     query: type | None = None
     problems: tuple[Code, ...] = ()
+    item_problems: tuple[Code, ...] = ()
+    """With which one item of the request may be refused while the others stand."""
     request_headers: tuple[Header, ...] = ()
     response_headers: tuple[Header, ...] = ()
     media_type: str = "application/json"
@@ -160,7 +162,11 @@ def _responses(method: str, description: Description, scheme: str | None) -> dic
     headers = _answer_headers(description.response_headers)
     responses: dict[str, Any] = {}
     for status, kind in description.answers.items():
-        answer: dict[str, Any] = {"description": _MEANING[status], "headers": headers}
+        meaning = _MEANING[status]
+        if description.item_problems:
+            refusals = "; ".join(f"`{code}`: {TITLE[code]}" for code in description.item_problems)
+            meaning += f"; each item has a result of its own, and may be refused with {refusals}"
+        answer: dict[str, Any] = {"description": meaning, "headers": headers}
         if method != "head" and description.media_type != "application/json":
             answer["content"] = {description.media_type: {"schema": {"type": "string"}}}
         elif method != "head" and kind is not None:

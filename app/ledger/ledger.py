@@ -9,7 +9,7 @@ from app.database.engine import Database
 from app.documents.documents import EVENTS, Documents
 from app.documents.submission import Submission
 from app.errors import Code, SynclineError
-from app.ledger import audit, store
+from app.ledger import audit
 from app.ledger.intake import EventIntake, Sender, UnreadEvent
 from app.ledger.model import Event, EventDecision
 from app.ledger.results import event_results
@@ -83,10 +83,4 @@ class Ledger:
         """Whether the totals of the account are what its events add up to."""
         return await self._database.read(
             lambda connection: audit.audit_account(connection, account)
-        )
-
-    async def study_sessions(self, account: str, limit: int) -> list[Any]:
-        """The last study sessions, newest first: id, payload as JSON, time in ms."""
-        return await self._database.read(
-            lambda connection: store.study_sessions(connection, account, limit)
         )

@@ -19,6 +19,17 @@ _encode = msgspec.json.Encoder().encode
 Asking = Request[Principal, Any, Any]
 
 
+EVENT_PROBLEMS = (
+    Code.UNKNOWN_EVENT_TYPE,
+    Code.INVALID_EVENT,
+    Code.AMOUNT_OVER_CAP,
+    Code.TOTAL_BELOW_MINIMUM,
+    Code.UNKNOWN_LEVEL,
+    Code.PROJECTION_FAILED,
+    Code.ID_REUSED,
+)
+
+
 @post(
     "/v1/events",
     status_code=200,
@@ -28,6 +39,7 @@ Asking = Request[Principal, Any, Any]
         parts=(EventBody,),
         query=NoQuery,
         answers={200: EventsAnswer},
+        item_problems=EVENT_PROBLEMS,
         problems=(
             Code.MALFORMED_JSON,
             Code.INVALID_REQUEST,

@@ -14,10 +14,6 @@ READ_LEVELS = """
 select level, version, min_correct, xp_reward, repeat from levels
 where version = (select max(version) from catalogues) and level = any($1)
 """
-STUDY_SESSIONS = """
-select id, payload::text, occurred_at_ms from events
-where account = $1 and type = 'session' order by occurred_at_ms desc, id desc limit $2
-"""
 
 WRITES = {
     "events_recorded": """

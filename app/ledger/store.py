@@ -45,12 +45,6 @@ def parts(work: LedgerWork) -> Iterator[tuple[str, list[Sequence[Any]]]]:
     )
 
 
-async def study_sessions(connection: Any, account: str, limit: int) -> list[Any]:
-    """The last study sessions, newest first: id, payload as JSON, time in ms."""
-    rows: list[Any] = await connection.fetch(sql.STUDY_SESSIONS, account, limit)
-    return rows
-
-
 def _columns(rows: Any) -> list[Sequence[Any]]:
     """Rows as the arrays that `unnest` takes; nothing where there are none."""
     return list(zip(*rows, strict=True))

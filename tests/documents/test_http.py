@@ -135,6 +135,11 @@ ADDRESSES = {
     "/v1/sync": "OPTIONS, POST",
     "/v1/events": "OPTIONS, POST",
     "/v1/ledger/audit": "GET, HEAD, OPTIONS",
+    "/v1/levels": "GET, HEAD, OPTIONS",
+    "/v1/dashboard": "GET, HEAD, OPTIONS",
+    "/v1/admin/levels": "GET, HEAD, OPTIONS, PUT",
+    "/v1/admin/stats": "GET, HEAD, OPTIONS",
+    "/v1/admin/accounts/a/devices": "GET, HEAD, OPTIONS",
 }
 
 

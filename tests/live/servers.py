@@ -38,6 +38,13 @@ class Redis:
     def kill(self) -> None:
         self._server.terminate()
 
+    def freeze(self) -> None:
+        """It keeps its connections and answers nothing."""
+        os.kill(self._server._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self._server._process.pid, signal.SIGCONT)
+
     def start_again(self) -> None:
         self._server = ValkeyServer(port=self._port)
         self._server.start()

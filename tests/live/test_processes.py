@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from app.main import create_app
+from app.settings import Settings, SettingsError
 from tests.conftest import Cluster, Service
 from tests.live.servers import Redis, kill_postgres, own_cluster
 from tests.live.talk import Talk, opened, talking, until
@@ -96,6 +98,30 @@ async def test_redis_carries_the_messages_where_there_is_one(
         await _arrives(talk, "after")
 
 
+async def test_a_frozen_redis_silences_no_socket(
+    start_service: Start, cluster_18: Cluster, redis: Redis, account: str
+) -> None:
+    """A connection that stays and says nothing is found out, and the sweep goes on meanwhile."""
+    a, b = _two(start_service, cluster_18, live_sweep_s=1.0, redis_url=redis.url)
+    await _know_each_other(a, b)
+    async with talking(b.url, account) as talk:
+        redis.freeze()
+        await asyncio.to_thread(_write, a, account, "frozen")
+        await _arrives(talk, "frozen")
+        await until(lambda: not b.app.state.live.relay.up, "it did not notice", 30)
+        redis.thaw()
+        await _know_each_other(a, b)
+
+
+def test_an_address_that_is_none_of_redis_stops_the_start() -> None:
+    """A typo is told at once, and not found out when the messages are missed."""
+    settings = Settings(
+        database_url="postgresql://localhost", jwt_secret="s" * 40, redis_url="nonsense"
+    )
+    with pytest.raises(SettingsError, match="SYNCLINE_REDIS_URL"):
+        create_app(settings)
+
+
 async def test_without_redis_the_sweep_tells(
     start_service: Start, cluster_18: Cluster, account: str
 ) -> None:
@@ -177,15 +203,17 @@ async def test_a_killed_postgres_silences_no_socket(own: Cluster, account: str) 
             await _arrives(two, "before")
             await asyncio.to_thread(kill_postgres, own)
             async with opened(b.url) as late:  # a hello that finds no database
-                await late.hello(account, "d3")
+                await late.hello(f"{account}-late", "d3")
                 for attempt in range(100):
                     await one.send("push", ref=attempt, mutations=[put("after", 1)])
                     if (await one.next("pushed", "problem"))["type"] == "pushed":
                         break
                     await asyncio.sleep(0.2)
                 await _arrives(two, "after")
-                await _arrives(late, "before")
-                await late.until_present("d1", "d2", "d3")
+                await late.next("changes")
+                await late.until_present("d3")
+            async with talking(a.url, account, "d4"):
+                await two.until_present("d1", "d2", "d4")
             with b.client(account) as client:
                 await asyncio.to_thread(sync, client, put("last", 1))
             await _arrives(one, "last")
