@@ -20,8 +20,9 @@ class Message(msgspec.Struct, omit_defaults=True, rename={"sender": "from"}):
     reached: dict[str, Annotated[int, Meta(ge=0, le=2**63 - 1)]] = {}
     presence: list[str] = []
     """Accounts whose presence changed."""
-    starts: bool = False
-    """A process is new: whoever thought to be alone has somebody to tell."""
+    connects: bool = False
+    """The sender is new, or was away: whoever thought to be alone has somebody to tell, and what
+    the sender committed meanwhile nobody told."""
 
 
 _encode = msgspec.json.Encoder().encode

@@ -78,7 +78,7 @@ class Relay:
             self._channel.publish(texts)
 
     def _connected(self) -> None:
-        self._channel.publish([encode(Message(self._process, starts=True))])
+        self._channel.publish([encode(Message(self._process, connects=True))])
         self.on_gap()
 
     def _hear(self, text: str | bytes) -> None:
@@ -87,6 +87,8 @@ class Relay:
             return
         self.heard += 1
         self.alone = False
+        if message.connects:
+            self.on_gap()  # what it had to say while it was away, it could not say
         if message.reached:
             self._hub.reached(message.reached)
         if message.presence:
