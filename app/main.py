@@ -40,10 +40,14 @@ from app.ledger import routes as ledger_routes
 from app.ledger.intake import EventIntake
 from app.ledger.ledger import Ledger
 from app.ledger.loading import load_event_types
+from app.live import asyncapi
+from app.live.service import Live
 from app.logs import log_to_stderr
+from app.metering import Traffic
 from app.methods import Methods
-from app.operations import admin_routes
+from app.operations import admin_routes, live_reference
 from app.operations import routes as operation_routes
+from app.operations.metrics import Metrics, Sources
 from app.operations.recorder import Recorder
 from app.operations.reference import page
 from app.operations.routes import Operations
@@ -51,7 +55,9 @@ from app.operations.stats import Statistics
 from app.progress import routes as progress_routes
 from app.progress.dashboard import Dashboards
 from app.progress.levels import Levels
-from app.settings import Settings, load_settings
+from app.settings import Settings, load_settings, variable
+from app.socket_io.bridge import Bridge
+from app.socket_io.engine import Engine, EngineLimits, is_installed
 from app.sync import routes as sync_routes
 from app.sync import store as sync_store
 from app.sync.exchange import Exchange, Puller, SyncLimits
@@ -116,14 +122,26 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         load_event_types(settings), settings.max_event_bytes, settings.event_days
     )
     ledger = Ledger(database, documents, event_intake, clock, settings.max_events)
-    exchange = Exchange(database, documents, ledger, puller, era, limits, recorder.devices.note)
+    note_device = recorder.devices.note
+    exchange = Exchange(database, documents, ledger, puller, era, limits, note_device)
+    live_limits = SyncLimits(
+        settings.max_mutations, settings.max_changes, settings.live_answer_bytes
+    )
+    live_exchange = Exchange(database, documents, ledger, puller, era, live_limits, note_device)
+    live = Live(database, live_exchange, clock, settings)
+    pipeline.listen(live.relay.note)
     cache = None if settings.redis_url is None else RedisBoards(settings.redis_url)
     keeper = Keeper(database, clock, cache, kept_weeks=settings.board_weeks)
     pipeline.listen(keeper.note)
     leaderboard = Leaderboard(database, clock, keeper, cache, kept_weeks=settings.board_weeks)
-    operations = Operations(database, clock, version("syncline"), clock())
+    traffic, started_ms, present = Traffic(), clock(), version("syncline")
+    sources = Sources(traffic, database, pipeline, reader, puller, live)
+    metrics = Metrics(sources, clock, started_ms, present, workers=settings.workers)
+    operations = Operations(database, clock, present, started_ms, live.hub, metrics)
     fetch_keys = HttpFetch()
     verifier = Verifier(settings, hs256_secret(settings), clock, fetch_keys)
+
+    socket_io = _socket_io(settings, live, documents, verifier, clock, operations)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -135,6 +153,9 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         await leaderboard.start()
         keeping = asyncio.create_task(keeper.run())
         recorder.start()
+        await live.start()
+        if socket_io is not None:
+            socket_io.start()
         housework = asyncio.create_task(
             housekeeping.run(
                 database,
@@ -150,6 +171,9 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
             housework.cancel()
             keeping.cancel()
             await asyncio.gather(housework, keeping, return_exceptions=True)
+            if socket_io is not None:
+                await socket_io.stop()
+            await live.stop()
             await pipeline.stop()
             await reader.stop()
             await puller.stop()
@@ -188,13 +212,56 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         request_max_body_size=settings.max_body_bytes,
     )
     app.asgi_handler = HotRoutes(
-        app.asgi_handler, verifier, documents, exchange, max_body_bytes=settings.max_body_bytes
+        app.asgi_handler,
+        verifier,
+        documents,
+        exchange,
+        traffic,
+        max_body_bytes=settings.max_body_bytes,
     )
+    app.asgi_handler = live.endpoint(app.asgi_handler, verifier)
+    if socket_io is not None:
+        app.asgi_handler = socket_io.mounted(app.asgi_handler)
+    app.state.live, app.state.socket_io = live, socket_io
     operations.openapi = openapi.build(app.routes)
     operations.reference = page(operations.openapi)
+    operations.asyncapi = asyncapi.build()
+    operations.live_reference = live_reference.page(operations.asyncapi)
     app.state.operations = operations
     app.state.leaderboard = leaderboard
     return app
+
+
+def _socket_io(
+    settings: Settings,
+    live: Live,
+    documents: Documents,
+    verifier: Verifier,
+    clock: Clock,
+    operations: Operations,
+) -> Engine | None:
+    """What serves clients of Socket.IO, where the setting asks for it."""
+    if not settings.socketio:
+        return None
+    if not is_installed():
+        raise StartError(
+            f"{variable('socketio')} needs what is not installed: pip install 'syncline[socketio]'"
+        )
+    limits = EngineLimits(
+        sockets=settings.live_sockets,
+        frame_bytes=settings.live_frame_bytes,
+        hello_s=settings.live_hello_s,
+        send_s=settings.live_send_s,
+        ping_s=settings.live_ping_s,
+        ping_timeout_s=settings.live_ping_timeout_s,
+        frames_per_s=settings.live_frames_per_s,
+    )
+    # Clients that poll come to any worker, and only one knows them.
+    polling = settings.workers == 1
+    engine = Engine(limits, polling=polling, stopping=lambda: operations.draining)
+    trust_ms = int(settings.live_trust_s * 1000)
+    Bridge(engine, live.hub, documents, verifier, clock, trust_ms=trust_ms)
+    return engine
 
 
 def from_environment() -> Litestar:

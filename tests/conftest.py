@@ -11,11 +11,12 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -33,6 +34,7 @@ from app.database.migrate import migrate
 from app.http_protocol import BoundedHttpProtocol
 from app.main import create_app
 from app.settings import Settings
+from app.socket_protocol import SocketProtocol
 
 SECRET = "only-for-tests-" + "0" * 32
 ADMIN_TOKEN = "only-for-operators-" + "0" * 32
@@ -66,11 +68,13 @@ class Cluster:
             await connection.close()
 
 
-def _start(name: str, binaries: Path | None) -> Iterator[Cluster]:
+def start_cluster(
+    name: str, binaries: Path | None, options: Mapping[str, str] = MappingProxyType(NOT_DURABLE)
+) -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="syncline-tests-"))
     folder.chmod(0o755)
     with embedded.start(
-        folder, options=NOT_DURABLE, binaries=binaries, report=lambda _: None
+        folder, options=options, binaries=binaries, report=lambda _: None
     ) as running:
         asyncio.run(_bring_up_to_date(running.url))
         yield Cluster(running.url, name)
@@ -85,7 +89,7 @@ async def _bring_up_to_date(url: str) -> None:
 @pytest.fixture(scope="session")
 def cluster_18() -> Iterator[Cluster]:
     """The embedded PostgreSQL 18."""
-    yield from _start("PostgreSQL 18", None)
+    yield from start_cluster("PostgreSQL 18", None)
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +97,7 @@ def cluster_15() -> Iterator[Cluster]:
     """Debian's PostgreSQL 15, the oldest that is promised."""
     if not DEBIAN_15.exists():
         pytest.skip("Debian's PostgreSQL 15 is not installed (apt-get install postgresql-15)")
-    yield from _start("PostgreSQL 15", DEBIAN_15)
+    yield from start_cluster("PostgreSQL 15", DEBIAN_15)
 
 
 @pytest.fixture(scope="session", params=["18", "15"])
@@ -141,8 +145,12 @@ def serving(database_url: str, **overrides: Any) -> Iterator[Service]:
         app,
         log_level="warning",
         lifespan="on",
-        ws="none",
         http=BoundedHttpProtocol,
+        ws=SocketProtocol,
+        ws_max_size=settings.live_frame_bytes,
+        ws_ping_interval=settings.live_ping_s,
+        ws_ping_timeout=settings.live_ping_timeout_s,
+        ws_per_message_deflate=False,
         h11_max_incomplete_event_size=settings.max_header_bytes,
     )
     server = uvicorn.Server(config)
