@@ -78,16 +78,23 @@ class Raw:
         return found
 
     def _next(self, deadline: float) -> tuple[int, bytes] | None:
+        """A whole frame; half of one is kept for the next time."""
         try:
-            head = self._take(2, deadline)
-            size = head[1] & 127
+            self._fill(2, deadline)
+            size, start = self._rest[1] & 127, 2
             if size >= 126:
-                size = int.from_bytes(self._take(2 if size == 126 else 8, deadline), "big")
-            return head[0] & 15, self._take(size, deadline)
+                start = 4 if size == 126 else 10
+                self._fill(start, deadline)
+                size = int.from_bytes(self._rest[2:start], "big")
+            self._fill(start + size, deadline)
         except (EOFError, ConnectionError):
             return None
+        found = self._rest[0] & 15, self._rest[start : start + size]
+        self._rest = self._rest[start + size :]
+        return found
 
-    def _take(self, size: int, deadline: float) -> bytes:
+    def _fill(self, size: int, deadline: float) -> None:
+        """Reads until there is so much."""
         while len(self._rest) < size:
             left_s = deadline - time.monotonic()
             if left_s <= 0:
@@ -97,8 +104,6 @@ class Raw:
             if not data:
                 raise EOFError
             self._rest += data
-        taken, self._rest = self._rest[:size], self._rest[size:]
-        return taken
 
     def close(self) -> None:
         self.socket.close()
