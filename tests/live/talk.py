@@ -42,6 +42,11 @@ class Talk:
         """All that came, in order."""
         self._read = 0
 
+    @property
+    def first(self) -> Json:
+        """The first changes, which presence may have overtaken."""
+        return next(frame for frame in self.frames if frame["type"] == "changes")
+
     async def send(self, type: str, **members: Any) -> None:
         await self.connection.send(json.dumps({"type": type, **members}))
 

@@ -24,12 +24,12 @@ async def test_the_first_changes_say_that_a_device_has_caught_up(
         client.put("/v1/documents/a", json={"value": 1})
         cursor = sync(client)["cursor"]
     async with talking(service.url, account, cursor=cursor) as up_to_date:
-        assert up_to_date.frames[0] == {"type": "changes", "cursor": cursor, "changes": []}
+        assert up_to_date.first == {"type": "changes", "cursor": cursor, "changes": []}
     async with talking(service.url, account) as new:
-        assert keys(new.frames[0]) == ["a"]
-        assert new.frames[0]["cursor"] == cursor
+        assert keys(new.first) == ["a"]
+        assert new.first["cursor"] == cursor
     async with talking(service.url, f"{account}-empty") as nobody:
-        assert open_cursor(nobody.frames[0]["cursor"])[1] == 0
+        assert open_cursor(nobody.first["cursor"])[1] == 0
 
 
 async def test_a_change_reaches_every_socket_of_the_account_and_no_other(
@@ -105,7 +105,7 @@ async def test_a_push_on_an_older_cursor_takes_the_socket_back(
 ) -> None:
     """A client whose storage failed says so by its cursor: from there on nothing is left out."""
     async with talking(service.url, account, "d1") as talk:
-        start = talk.frames[0]["cursor"]
+        start = talk.first["cursor"]
         for key in ("a", "b", "c"):
             await talk.push(put(key, 1))
         answer = await talk.push(cursor=start, limit=1)
@@ -136,7 +136,7 @@ async def test_what_is_large_is_a_poke(start_service: Start, account: str) -> No
     """A phone decides for itself when it loads a lot; the cursor stays where it was."""
     service = start_service(live_changes=3, live_change_bytes=1_000)
     async with talking(service.url, account, "d1") as talk:
-        start = talk.frames[0]["cursor"]
+        start = talk.first["cursor"]
         with service.client(account) as client:
             client.put("/v1/documents/large", json={"value": "x" * 2_000})
             assert await talk.next("poke", "changes") == {"type": "poke"}
@@ -147,7 +147,7 @@ async def test_what_is_large_is_a_poke(start_service: Start, account: str) -> No
             sync(client, *(put(f"m{n}", n) for n in range(4)))
             assert await talk.next("poke", "changes") == {"type": "poke"}
     async with talking(service.url, account, "d2", start) as late:
-        assert late.frames[0] == {"type": "changes", "cursor": start, "changes": []}
+        assert late.first == {"type": "changes", "cursor": start, "changes": []}
         assert await late.next("poke", "changes") == {"type": "poke"}
         assert len((await late.push())["changes"]) == 8
 
@@ -161,7 +161,7 @@ async def test_pulling_by_http_and_saying_so_ends_the_pokes(
         with service.client(account) as client:
             client.put("/v1/documents/large", json={"value": "x" * 2_000})
             await talk.next("poke")
-            cursor = sync(client, cursor=talk.frames[0]["cursor"])["cursor"]
+            cursor = sync(client, cursor=talk.first["cursor"])["cursor"]
             assert (await talk.push(cursor=cursor))["changes"] == []
             client.put("/v1/documents/small", json={"value": 1})
         assert keys(await talk.next("changes", "poke")) == ["small"]
