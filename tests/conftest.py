@@ -7,6 +7,7 @@ clones of it where a test needs its own. Tests that share a service use accounts
 import asyncio
 import os
 import secrets
+import shutil
 import socket
 import tempfile
 import threading
@@ -71,13 +72,25 @@ class Cluster:
 def start_cluster(
     name: str, binaries: Path | None, options: Mapping[str, str] = MappingProxyType(NOT_DURABLE)
 ) -> Iterator[Cluster]:
+    """A server of its own; of its folder, a gigabyte after a whole run, nothing stays."""
     folder = Path(tempfile.mkdtemp(prefix="syncline-tests-"))
     folder.chmod(0o755)
-    with embedded.start(
-        folder, options=options, binaries=binaries, report=lambda _: None
-    ) as running:
-        asyncio.run(_bring_up_to_date(running.url))
-        yield Cluster(running.url, name)
+    try:
+        with embedded.start(
+            folder, options=options, binaries=binaries, report=lambda _: None
+        ) as running:
+            asyncio.run(_bring_up_to_date(running.url))
+            yield Cluster(running.url, name)
+        _await_stop(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _await_stop(folder: Path) -> None:
+    """The server stops once nobody uses it, and until then writes into its folder."""
+    deadline = time.monotonic() + 30
+    while any(folder.glob("**/postmaster.pid")) and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 async def _bring_up_to_date(url: str) -> None:
