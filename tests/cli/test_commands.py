@@ -225,7 +225,7 @@ def test_own_rules_are_found_in_the_folder(invoke: Invoke) -> None:
     Path("own_rules_here.py").write_text(GOOD_RULES)
     listed = invoke("rules", "list", SYNCLINE_RULES="own_rules_here")
     assert "high:*" in listed.stdout
-    assert "8 keys and patterns" in invoke("doctor", SYNCLINE_RULES="own_rules_here").stdout
+    assert "9 keys and patterns" in invoke("doctor", SYNCLINE_RULES="own_rules_here").stdout
 
 
 def test_good_rules_pass_the_check(invoke: Invoke) -> None:
