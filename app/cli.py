@@ -2,16 +2,13 @@
 
 import asyncio
 import os
-import re
 import secrets
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
-import msgspec
 from rich.console import Console
 
 from app import demo as demo_module
@@ -19,13 +16,13 @@ from app import levels_command, serving, stats_command
 from app.auth.secret import hs256_secret
 from app.auth.tokens import mint
 from app.clock import system_clock
+from app.config_command import settings_rows
 from app.database.embedded import EmbeddedError
 from app.database.engine import Database
 from app.database.era import current_era
 from app.database.migrate import MigrationError, migrate, newest_revision
 from app.database.trouble import DATABASE_ERRORS, describe
 from app.documents.rules import load_registry
-from app.documents.types import require_key
 from app.errors import SynclineError
 from app.import_command import Order, run_import
 from app.leaderboard.rebuild import rebuild
@@ -41,18 +38,12 @@ from app.operations.importing.mapping import (
     shipped,
 )
 from app.operations.importing.source import SourceError
+from app.rules_explain import explain_merge
 from app.rules_replay import replay_module
-from app.settings import Settings, SettingsError, load_settings, unknown_variables, variable
+from app.settings import Settings, SettingsError, load_settings, unknown_variables
 from app.tables import table
-from merge_rules.canonical import parse
-from merge_rules.receipt import explain
-from merge_rules.refusal import Refusal
-from merge_rules.registry import Registry, RegistryError
-from merge_rules.rule import ABSENT, Rule
+from merge_rules.registry import RegistryError
 
-SECRETS = {"admin_token", "jwt_secret"}
-URLS = {"database_url", "jwks_url", "redis_url"}
-PASSWORD = re.compile(r"([?&][^=&]*pass(?:word|phrase)?[^=&]*=)[^&]*", re.IGNORECASE)
 DAY_S = 86_400
 SOME_REJECTED = 3
 """Exit status of an import that is done, and of which something was rejected."""
@@ -161,48 +152,8 @@ def token(account: str, days: int) -> None:
 def config() -> None:
     """List every setting: its variable, meaning, default and present value."""
     with expected_failures():
-        settings = _settings()
-        rows = [
-            (variable(name), meaning, _text(default), _shown(name, getattr(settings, name)))
-            for name, meaning, default in _fields()
-        ]
+        rows = settings_rows(_settings())
         out.print(table(("Variable", "Meaning", "Default", "Now"), rows))
-
-
-def _shown(name: str, value: object) -> str:
-    """The value, without what would let others in."""
-    if name in SECRETS and value:
-        return "(set)"
-    return _without_password(str(value)) if name in URLS and value else _text(value)
-
-
-def _without_password(url: str) -> str:
-    """Whatever may be a password is hidden, also where it is not written as it has to be."""
-    scheme, separator, rest = url.partition("://")
-    user, at, place = PASSWORD.sub(r"\1(set)", rest).rpartition("@")
-    if not separator or not scheme.replace("+", "").isalnum() or not (at or _has_host(url)):
-        return "(set)"
-    name = re.match(r"[^:/?#@]*:?", user)
-    assert name is not None
-    hidden = user if name[0] == user else f"{name[0]}(set)"
-    return f"{scheme}://{hidden}{at}{place}"
-
-
-def _has_host(url: str) -> bool:
-    """Whether what stands first is an address, and not a name and a password without their host."""
-    with suppress(ValueError):
-        return urlsplit(url).port != 0
-    return False
-
-
-def _fields() -> Iterator[tuple[str, str, object]]:
-    schema = msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"]
-    for field in msgspec.structs.fields(Settings):
-        yield field.name, schema[field.name]["description"], field.default
-
-
-def _text(value: object) -> str:
-    return "-" if value is None else str(value)
 
 
 @main.command()
@@ -386,44 +337,7 @@ def replay(module: str, show: int) -> None:
 def explain_command(key: str, base: str | None, ours: str, theirs: str) -> None:
     """Show how the rule of KEY merges two edits of one document, path by path."""
     with expected_failures():
-        registry = load_registry(_settings())
-        try:
-            _explain(registry, key, base, ours, theirs)
-        except Refusal as refusal:
-            raise RegistryError(str(refusal)) from refusal
-
-
-def _explain(registry: Registry, key: str, base: str | None, ours: str, theirs: str) -> None:
-    rule = registry.rule_for(require_key(key))
-    seen = rule.bottom
-    if base is not None:
-        before = _checked(rule, "base", base)
-        seen = rule.advance(rule.bottom, before, (1, 0, "before"))
-    yours, current = _checked(rule, "ours", ours), _checked(rule, "theirs", theirs)
-    their_state = rule.advance(seen, current, (2, 0, "theirs"))
-    our_state = rule.advance(seen, yours, (3, 0, "ours"))
-    result = rule.value(rule.join(their_state, our_state))
-    base_value = ABSENT if base is None else rule.value(seen)
-    rows = []
-    for entry in explain(rule, base_value, yours, current, result):
-        cells = [_json(entry, name) for name in ("base", "yours", "current", "result")]
-        decided = {"yours": "ours", "current": "theirs", "both": "both"}[entry["decided"]]
-        rows.append((entry["path"] or "(whole)", *cells, entry["rule"], decided))
-    out.print(table(("Path", "Base", "Ours", "Theirs", "Result", "Rule", "Decided"), rows))
-
-
-def _checked(rule: Rule, option: str, text: str) -> object:
-    """The value of an option, which the rule has to be able to merge."""
-    try:
-        value, _ = parse(text.encode(errors="replace"))
-        rule.check(value)
-    except Refusal as refusal:
-        raise RegistryError(f"--{option}: {refusal}") from refusal
-    return value
-
-
-def _json(entry: dict[str, object], name: str) -> str:
-    return msgspec.json.encode(entry[name]).decode() if name in entry else "-"
+        explain_merge(load_registry(_settings()), key, base, ours, theirs, out)
 
 
 @main.command()

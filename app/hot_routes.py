@@ -8,6 +8,7 @@ same functions that the routes call. Everything else takes the router.
 
 import re
 from collections.abc import Awaitable, Callable
+from time import perf_counter
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
@@ -18,6 +19,7 @@ from app.auth.tokens import Verifier
 from app.documents.documents import Documents
 from app.documents.routes import get_answer, put_answer
 from app.failures import failure
+from app.metering import RouteMeter, Traffic
 from app.sync.exchange import Exchange
 from app.sync.routes import sync_answer
 
@@ -50,22 +52,27 @@ class HotRoutes:
         verifier: Verifier,
         documents: Documents,
         exchange: Exchange,
+        traffic: Traffic,
         *,
         max_body_bytes: int,
     ) -> None:
-        self._router = router
+        self._router = traffic.measured(router)
+        self._gets = traffic.meter("/v1/documents/{key}", "GET")
+        self._puts = traffic.meter("/v1/documents/{key}", "PUT")
+        self._syncs = traffic.meter("/v1/sync", "POST")
         self._longest = min(USUAL_BODY_BYTES, max_body_bytes)
         self._verifier = verifier
         self._documents = documents
         self._exchange = exchange
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        work = self._work(scope) if scope["type"] == ScopeType.HTTP else None
-        asked = None if work is None else self._asked(scope)  # type: ignore[arg-type]
-        if work is None or asked is None:
+        hot = self._hot(scope) if scope["type"] == ScopeType.HTTP else None
+        asked = None if hot is None else self._asked(scope)  # type: ignore[arg-type]
+        if hot is None or asked is None:
             await self._router(scope, receive, send)
             return
-        account, length = asked
+        started = perf_counter()
+        (meter, work), (account, length) = hot, asked
         try:
             body = await _body(receive, length)
             if body is None:
@@ -74,22 +81,23 @@ class HotRoutes:
         except Exception as error:
             answer = _failed(error, scope)  # type: ignore[arg-type]
         await _send(send, answer)
+        meter.note(answer.status, started)
 
-    def _work(self, scope: HTTPScope) -> Work | None:
-        """What answers this address; None where the router has to look."""
+    def _hot(self, scope: HTTPScope) -> tuple[RouteMeter, Work] | None:
+        """What counts and what answers this address; None where the router has to look."""
         if scope["query_string"] or scope["root_path"]:
             return None
         path, method = scope["raw_path"], scope["method"]
         if path == _SYNC:
-            return self._sync if method == "POST" else None
+            return (self._syncs, self._sync) if method == "POST" else None
         document = _DOCUMENT.fullmatch(path)
         if document is None:
             return None
         key = document[1].decode()
         if method == "GET":
-            return lambda account, _: get_answer(self._documents, account, key)
+            return self._gets, lambda account, _: get_answer(self._documents, account, key)
         if method == "PUT":
-            return lambda account, body: put_answer(self._documents, account, key, body)
+            return self._puts, lambda account, body: put_answer(self._documents, account, key, body)
         return None
 
     def _sync(self, account: str, body: bytes) -> Awaitable[Answer]:

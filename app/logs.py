@@ -9,6 +9,8 @@ import structlog
 def log_to_stderr() -> None:
     """Configures every logger of this process, libraries' included."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    # It tells the address of each socket, and in a query people put what belongs into no log.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     terminal = sys.stderr.isatty()
     structlog.configure(
         processors=[

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 from litestar import Litestar, Request, Response
 from litestar.di import Provide
+from litestar.types import ControllerRouterHandler
 
 from app import openapi, problems
 from app.auth.keys import HttpFetch
@@ -27,7 +29,7 @@ from app.documents.documents import DocumentReader, Documents
 from app.documents.model import Limits
 from app.documents.mutations import Intake
 from app.documents.pipeline import Pipeline, PipelineSettings
-from app.documents.reader import Reader
+from app.documents.reader import Answer, Ask, Question, Reader
 from app.documents.rules import load_registry, remember_rules
 from app.errors import SynclineError
 from app.failures import failure
@@ -40,10 +42,14 @@ from app.ledger import routes as ledger_routes
 from app.ledger.intake import EventIntake
 from app.ledger.ledger import Ledger
 from app.ledger.loading import load_event_types
+from app.live import asyncapi
+from app.live.service import Live
 from app.logs import log_to_stderr
+from app.metering import Traffic
 from app.methods import Methods
-from app.operations import admin_routes
+from app.operations import admin_routes, live_reference
 from app.operations import routes as operation_routes
+from app.operations.metrics import Metrics, Sources
 from app.operations.recorder import Recorder
 from app.operations.reference import page
 from app.operations.routes import Operations
@@ -51,10 +57,13 @@ from app.operations.stats import Statistics
 from app.progress import routes as progress_routes
 from app.progress.dashboard import Dashboards
 from app.progress.levels import Levels
-from app.settings import Settings, load_settings
+from app.settings import Settings, load_settings, variable
+from app.socket_io.bridge import Bridge
+from app.socket_io.engine import Engine, EngineLimits, is_installed
 from app.sync import routes as sync_routes
 from app.sync import store as sync_store
 from app.sync.exchange import Exchange, Puller, SyncLimits
+from merge_rules.registry import Registry
 
 READ_BATCH = 64
 """Documents in one statement: so many of the largest still fit into memory."""
@@ -62,45 +71,59 @@ PULL_BATCH = 16
 """Pulls in one statement."""
 
 
+ROUTES: list[ControllerRouterHandler] = [
+    *document_routes.ROUTES,
+    *sync_routes.ROUTES,
+    *leaderboard_routes.ROUTES,
+    *ledger_routes.ROUTES,
+    *progress_routes.ROUTES,
+    *operation_routes.ROUTES,
+    *admin_routes.ROUTES,
+]
+
+
 class StartError(Exception):
     """The service cannot start; the text says what to do."""
 
 
-def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
-    """The service over the database that `settings.database_url` names."""
+@dataclass
+class Parts:
+    """Everything that the service is made of, wired; nothing of it runs yet."""
+
+    settings: Settings
+    clock: Clock
+    registry: Registry
+    database: Database
+    pipeline: Pipeline
+    reader: DocumentReader
+    puller: Puller
+    recorder: Recorder
+    documents: Documents
+    ledger: Ledger
+    exchange: Exchange
+    live: Live
+    cache: RedisBoards | None
+    keeper: Keeper
+    leaderboard: Leaderboard
+    traffic: Traffic
+    operations: Operations
+    fetch_keys: HttpFetch
+    verifier: Verifier
+    socket_io: Engine | None
+
+
+def wire(settings: Settings, clock: Clock) -> Parts:
+    """All parts, each given what it needs. Raises StartError, SettingsError or RegistryError."""
     assert settings.database_url is not None, "the launcher names the embedded database"
-    registry = load_registry(settings)
-    era = Era(clock)
-
-    async def set_up(connection: Any) -> None:
-        await era.look(connection)
-        await act_as_service(connection)
-
-    database = Database(
-        settings.database_url,
-        pool_size=settings.pool_size,
-        statement_timeout_ms=settings.statement_timeout_ms,
-        on_connect=set_up,
-    )
+    registry, era = load_registry(settings), Era(clock)
+    database = _database(settings, settings.database_url, era)
     pipeline = Pipeline(database, registry, clock, pipeline_settings(settings))
+    reader: DocumentReader = _reader(settings, database, document_store.read_each, READ_BATCH)
+    puller: Puller = _reader(settings, database, sync_store.read_changes, PULL_BATCH)
+    recorder = Recorder(database, clock, settings.rejection_days)
     intake = Intake(
         settings.max_document_keys, settings.max_operations, settings.max_document_bytes
     )
-    reader: DocumentReader = Reader(
-        database,
-        document_store.read_each,
-        lanes=settings.read_lanes,
-        batch_limit=READ_BATCH,
-        queue_limit=settings.queue_limit,
-    )
-    puller: Puller = Reader(
-        database,
-        sync_store.read_changes,
-        lanes=settings.read_lanes,
-        batch_limit=PULL_BATCH,
-        queue_limit=settings.queue_limit,
-    )
-    recorder = Recorder(database, clock, settings.rejection_days)
     documents = Documents(
         database,
         pipeline,
@@ -111,90 +134,195 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         settings.history,
         recorder.rejections.note,
     )
-    limits = SyncLimits(settings.max_mutations, settings.max_changes, settings.max_answer_bytes)
     event_intake = EventIntake(
         load_event_types(settings), settings.max_event_bytes, settings.event_days
     )
     ledger = Ledger(database, documents, event_intake, clock, settings.max_events)
-    exchange = Exchange(database, documents, ledger, puller, era, limits, recorder.devices.note)
+
+    def exchange_of(answer_bytes: int) -> Exchange:
+        limits = SyncLimits(settings.max_mutations, settings.max_changes, answer_bytes)
+        note = recorder.devices.note
+        return Exchange(database, documents, ledger, puller, era, limits, note)
+
+    live = Live(database, exchange_of(settings.live_answer_bytes), clock, settings)
+    pipeline.listen(live.relay.note)
     cache = None if settings.redis_url is None else RedisBoards(settings.redis_url)
     keeper = Keeper(database, clock, cache, kept_weeks=settings.board_weeks)
     pipeline.listen(keeper.note)
-    leaderboard = Leaderboard(database, clock, keeper, cache, kept_weeks=settings.board_weeks)
-    operations = Operations(database, clock, version("syncline"), clock())
+    traffic, started_ms, present = Traffic(), clock(), version("syncline")
+    sources = Sources(traffic, database, pipeline, reader, puller, live)
+    metrics = Metrics(sources, clock, started_ms, present, workers=settings.workers)
+    operations = Operations(database, clock, present, started_ms, live.hub, metrics)
     fetch_keys = HttpFetch()
     verifier = Verifier(settings, hs256_secret(settings), clock, fetch_keys)
+    return Parts(
+        settings=settings,
+        clock=clock,
+        registry=registry,
+        database=database,
+        pipeline=pipeline,
+        reader=reader,
+        puller=puller,
+        recorder=recorder,
+        documents=documents,
+        ledger=ledger,
+        exchange=exchange_of(settings.max_answer_bytes),
+        live=live,
+        cache=cache,
+        keeper=keeper,
+        leaderboard=Leaderboard(database, clock, keeper, cache, kept_weeks=settings.board_weeks),
+        traffic=traffic,
+        operations=operations,
+        fetch_keys=fetch_keys,
+        verifier=verifier,
+        socket_io=_socket_io(settings, live, documents, verifier, clock, operations),
+    )
 
-    @asynccontextmanager
-    async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        await check_database(database)
-        await remember_rules(database, registry, clock)
-        pipeline.start()
-        reader.start()
-        puller.start()
-        await leaderboard.start()
-        keeping = asyncio.create_task(keeper.run())
-        recorder.start()
-        housework = asyncio.create_task(
+
+@asynccontextmanager
+async def running(parts: Parts) -> AsyncIterator[None]:
+    """The parts at work; they end in an order in which what is asked is still answered."""
+    database, clock, socket_io = parts.database, parts.clock, parts.socket_io
+    await check_database(database)
+    await remember_rules(database, parts.registry, clock)
+    parts.pipeline.start()
+    parts.reader.start()
+    parts.puller.start()
+    await parts.leaderboard.start()
+    parts.recorder.start()
+    await parts.live.start()
+    if socket_io is not None:
+        socket_io.start()
+    background = [
+        asyncio.create_task(parts.keeper.run()),
+        asyncio.create_task(
             housekeeping.run(
                 database,
-                documents,
+                parts.documents,
                 clock,
-                mutation_days=settings.mutation_days,
-                fold_days=settings.fold_days,
+                mutation_days=parts.settings.mutation_days,
+                fold_days=parts.settings.fold_days,
             )
-        )
-        try:
-            yield
-        finally:
-            housework.cancel()
-            keeping.cancel()
-            await asyncio.gather(housework, keeping, return_exceptions=True)
-            await pipeline.stop()
-            await reader.stop()
-            await puller.stop()
-            if cache is not None:
-                await cache.aclose()
-            await recorder.stop()
-            await verifier.aclose()
-            await fetch_keys.aclose()
-            await database.close()
+        ),
+    ]
+    try:
+        yield
+    finally:
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        if socket_io is not None:
+            await socket_io.stop()
+        await parts.live.stop()
+        await parts.pipeline.stop()
+        await parts.reader.stop()
+        await parts.puller.stop()
+        if parts.cache is not None:
+            await parts.cache.aclose()
+        await parts.recorder.stop()
+        await parts.verifier.aclose()
+        await parts.fetch_keys.aclose()
+        await database.close()
 
+
+def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
+    """The service over the database that `settings.database_url` names."""
+    parts = wire(settings, clock)
+    database, operations, socket_io = parts.database, parts.operations, parts.socket_io
     app = Litestar(
-        route_handlers=[
-            *document_routes.ROUTES,
-            *sync_routes.ROUTES,
-            *leaderboard_routes.ROUTES,
-            *ledger_routes.ROUTES,
-            *progress_routes.ROUTES,
-            *operation_routes.ROUTES,
-            *admin_routes.ROUTES,
-        ],
-        middleware=[Methods(), Authentication(verifier, admin_token(settings).text)],
+        route_handlers=ROUTES,
+        middleware=[Methods(), Authentication(parts.verifier, admin_token(settings).text)],
         dependencies={
-            "documents": _provide(documents),
-            "exchange": _provide(exchange),
-            "leaderboard": _provide(leaderboard),
-            "ledger": _provide(ledger),
+            "documents": _provide(parts.documents),
+            "exchange": _provide(parts.exchange),
+            "leaderboard": _provide(parts.leaderboard),
+            "ledger": _provide(parts.ledger),
             "dashboards": _provide(Dashboards(database, clock)),
             "levels": _provide(Levels(database, clock, settings.max_levels)),
             "operations": _provide(operations),
             "statistics": _provide(Statistics(database, clock, settings.history)),
         },
         exception_handlers={Exception: answer_error},
-        lifespan=[lifespan],
+        lifespan=[lambda _: running(parts)],
         openapi_config=None,
         logging_config=None,
         request_max_body_size=settings.max_body_bytes,
     )
     app.asgi_handler = HotRoutes(
-        app.asgi_handler, verifier, documents, exchange, max_body_bytes=settings.max_body_bytes
+        app.asgi_handler,
+        parts.verifier,
+        parts.documents,
+        parts.exchange,
+        parts.traffic,
+        max_body_bytes=settings.max_body_bytes,
     )
+    app.asgi_handler = parts.live.endpoint(app.asgi_handler, parts.verifier)
+    if socket_io is not None:
+        app.asgi_handler = socket_io.mounted(app.asgi_handler)
     operations.openapi = openapi.build(app.routes)
     operations.reference = page(operations.openapi)
-    app.state.operations = operations
-    app.state.leaderboard = leaderboard
+    operations.asyncapi = asyncapi.build()
+    operations.live_reference = live_reference.page(operations.asyncapi)
+    app.state.operations, app.state.leaderboard = operations, parts.leaderboard
+    app.state.live, app.state.socket_io = parts.live, socket_io
     return app
+
+
+def _database(settings: Settings, url: str, era: Era) -> Database:
+    async def set_up(connection: Any) -> None:
+        await era.look(connection)
+        await act_as_service(connection)
+
+    return Database(
+        url,
+        pool_size=settings.pool_size,
+        statement_timeout_ms=settings.statement_timeout_ms,
+        on_connect=set_up,
+    )
+
+
+def _reader(
+    settings: Settings, database: Database, ask: Ask[Question, Answer], batch_limit: int
+) -> Reader[Question, Answer]:
+    return Reader(
+        database,
+        ask,
+        lanes=settings.read_lanes,
+        batch_limit=batch_limit,
+        queue_limit=settings.queue_limit,
+    )
+
+
+def _socket_io(
+    settings: Settings,
+    live: Live,
+    documents: Documents,
+    verifier: Verifier,
+    clock: Clock,
+    operations: Operations,
+) -> Engine | None:
+    """What serves clients of Socket.IO, where the setting asks for it."""
+    if not settings.socketio:
+        return None
+    if not is_installed():
+        raise StartError(
+            f"{variable('socketio')} needs what is not installed: pip install 'syncline[socketio]'"
+        )
+    limits = EngineLimits(
+        sockets=settings.live_sockets,
+        frame_bytes=settings.live_frame_bytes,
+        hello_s=settings.live_hello_s,
+        send_s=settings.live_send_s,
+        ping_s=settings.live_ping_s,
+        ping_timeout_s=settings.live_ping_timeout_s,
+        frames_per_s=settings.live_frames_per_s,
+    )
+    # Clients that poll come to any worker, and only one knows them.
+    polling = settings.workers == 1
+    engine = Engine(limits, polling=polling, stopping=lambda: operations.draining)
+    trust_ms = int(settings.live_trust_s * 1000)
+    Bridge(engine, live.hub, documents, verifier, clock, trust_ms=trust_ms)
+    return engine
 
 
 def from_environment() -> Litestar:

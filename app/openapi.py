@@ -99,7 +99,7 @@ def build(routes: Iterable[BaseRoute]) -> bytes:
         },
         "paths": paths,
         "components": {
-            "schemas": _portable(schemas),
+            "schemas": portable(schemas),
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
                 "admin": {
@@ -226,7 +226,7 @@ def _query_parameters(query: type | None) -> list[dict[str, Any]]:
     body = components[schema["$ref"].rpartition("/")[2]]
     required = body.get("required", [])
     return [
-        {"name": name, "in": "query", "required": name in required, "schema": _portable(member)}
+        {"name": name, "in": "query", "required": name in required, "schema": portable(member)}
         for name, member in body["properties"].items()
     ]
 
@@ -247,13 +247,13 @@ def _reference(kind: type) -> dict[str, Any]:
     return {"$ref": SCHEMAS.format(name=kind.__name__)}
 
 
-def _portable(schema: Any) -> Any:
+def portable(schema: Any) -> Any:
     """Patterns as JSON Schema writes them: Python's `\\Z` is an ECMAScript `$`."""
     if isinstance(schema, dict):
         return {
             name: item.replace(r"\Z", "$")
             if name == "pattern" and isinstance(item, str)
-            else _portable(item)
+            else portable(item)
             for name, item in schema.items()
         }
-    return [_portable(item) for item in schema] if isinstance(schema, list) else schema
+    return [portable(item) for item in schema] if isinstance(schema, list) else schema

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -39,6 +40,7 @@ from app.http_protocol import BoundedHttpProtocol
 from app.logs import log_to_stderr
 from app.main import StartError, create_app, from_environment
 from app.settings import Settings, load_settings, variable
+from app.socket_protocol import SocketProtocol
 from merge_rules.registry import Registry
 
 Report = Callable[[str], None]
@@ -68,6 +70,7 @@ def database_url(settings: Settings, report: Report) -> Iterator[str]:
 def serve(settings: Settings, report: Report) -> None:
     """Serves until a signal asks to stop; what is in flight is answered first."""
     log_to_stderr()
+    _allow_many_files()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     registry = load_registry(settings)
@@ -87,6 +90,13 @@ def serve(settings: Settings, report: Report) -> None:
                 _serve_alone(settings, app, sock)
             else:
                 _serve_workers(settings, url, sock)
+
+
+def _allow_many_files() -> None:
+    """As many as this user may have: each socket takes one, and the default is often 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # some systems name a limit that they do not grant
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
@@ -239,6 +249,11 @@ def _config(settings: Settings, app: Callable[[], Litestar] | str) -> uvicorn.Co
         workers=settings.workers,
         loop="uvloop",
         http=BoundedHttpProtocol,
+        ws=SocketProtocol,
+        ws_max_size=settings.live_frame_bytes,
+        ws_ping_interval=settings.live_ping_s,
+        ws_ping_timeout=settings.live_ping_timeout_s,
+        ws_per_message_deflate=False,  # it would take more memory than all else of a socket
         h11_max_incomplete_event_size=settings.max_header_bytes,
         lifespan="on",
         access_log=False,

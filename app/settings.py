@@ -27,6 +27,10 @@ def _limit(meaning: str, minimum: int = 1) -> Meta:
     return Meta(description=meaning, ge=minimum)
 
 
+def _seconds(meaning: str) -> Meta:
+    return Meta(description=f"{meaning}, in seconds", gt=0, le=86_400)
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Each field is the variable SYNCLINE_<FIELD>; its meaning, unit and default stand here."""
 
@@ -102,6 +106,46 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rejection_days: Annotated[
         int, _limit("Days for which it is kept that something was refused")
     ] = 30
+    live_sockets: Annotated[
+        int, _limit("Live sockets of one process; more are closed with 4429")
+    ] = 20_000
+    live_account_sockets: Annotated[
+        int, _limit("Live sockets of one account in one process; more are closed with 4429")
+    ] = 32
+    live_hello_s: Annotated[float, _seconds("Time in which a socket has to say hello")] = 5.0
+    live_frame_bytes: Annotated[int, _limit("Size of a frame that a client sends")] = 1024 * 1024
+    live_frames_per_s: Annotated[
+        int, _limit("Frames that a client may send, five seconds' worth of them at once")
+    ] = 40
+    live_changes: Annotated[int, _limit("Changes that are sent unasked; more are a poke")] = 100
+    live_change_bytes: Annotated[
+        int, _limit("Size of the documents that are sent unasked; more are a poke")
+    ] = 64 * 1024
+    live_answer_bytes: Annotated[
+        int, _limit("Size of the documents in the answer to a push over a socket")
+    ] = 256 * 1024
+    live_send_s: Annotated[
+        float,
+        _seconds("Time for a client to take what is sent; then resync, and as long again 4408"),
+    ] = 10.0
+    live_ping_s: Annotated[float, _seconds("Time between two pings of a socket")] = 10.0
+    live_ping_timeout_s: Annotated[float, _seconds("Time for the answer to a ping; then 4408")] = (
+        5.0
+    )
+    live_sweep_s: Annotated[
+        float, _seconds("Time between two looks at what the other processes may not have told")
+    ] = 2.0
+    live_reauth_s: Annotated[
+        float, _seconds("How long before a token expires the client is asked for another")
+    ] = 60.0
+    live_trust_s: Annotated[
+        float, _seconds("Time after which a socket is asked for its token again in any case")
+    ] = 3600.0
+
+    socketio: Annotated[
+        bool, _text("Serve clients of Socket.IO at /socket.io; needs the extra `socketio`")
+    ] = False
+
     fold_days: Annotated[
         int, _limit("Days after which edits and devices that were away are folded together")
     ] = 180

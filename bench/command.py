@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, Self
 
@@ -18,7 +19,7 @@ from rich.progress import (
 )
 
 from bench import board as board_bench
-from bench import growth_report, report
+from bench import growth_report, live, report
 from bench.fairness import measure, show
 from bench.generators import FailedRun, Generator, choose
 from bench.growth import SIZES, GrowthOptions, grow
@@ -179,6 +180,51 @@ def board(accounts: int, requests: int, changes: int, redis: str | None, file: P
     board_bench.show(result, Console(width=None if sys.stdout.isatty() else 120))
     if file is not None:
         file.write_bytes(msgspec.json.format(msgspec.json.encode(result)))
+
+
+def _finish(measure: Callable[[], msgspec.Struct], file: Path | None) -> None:
+    say_load()
+    try:
+        result = measure()
+    except FailedRun as failure:
+        fail(failure)
+    live.show(result, Console(width=None if sys.stdout.isatty() else 120))
+    if file is not None:
+        file.write_bytes(msgspec.json.format(msgspec.json.encode(result)))
+
+
+_json = click.option("--json", "file", type=click.Path(path_type=Path), help="For the figures.")
+
+
+@main.command()
+@click.option("--sockets", default=10_000, help="Sockets, two of each account.")
+@click.option("--workers", default=1, help="Processes of the service.")
+@click.option("--seconds", default=20.0, help="How long they idle.")
+@_json
+def sockets(sockets: int, workers: int, seconds: float, file: Path | None) -> None:
+    """Measures what idle sockets take of the service's memory and processor."""
+    _finish(lambda: live.sockets(sockets, workers, seconds, say), file)
+
+
+@main.command()
+@click.option("--sockets", default=1_000, help="Sockets, two of each account.")
+@click.option("--workers", default=2, help="Processes of the service.")
+@click.option("--rate", default=1_000.0, help="Writes a second, over all accounts.")
+@click.option("--seconds", default=20.0, help="How long is written.")
+@_json
+def push(sockets: int, workers: int, rate: float, seconds: float, file: Path | None) -> None:
+    """Measures how soon a write of one device reaches the others over their sockets."""
+    _finish(lambda: live.push(sockets, workers, rate, seconds, say), file)
+
+
+@main.command()
+@click.option("--sockets", default=5_000, help="Sockets, two of each account.")
+@click.option("--workers", default=1, help="Processes of the service.")
+@click.option("--jitter/--no-jitter", default=True, help="Whether they come back spread.")
+@_json
+def storm(sockets: int, workers: int, jitter: bool, file: Path | None) -> None:
+    """Cuts all sockets at once and measures how they come back."""
+    _finish(lambda: live.storm(sockets, workers, jitter, say), file)
 
 
 class _Bar:

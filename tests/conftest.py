@@ -7,15 +7,17 @@ clones of it where a test needs its own. Tests that share a service use accounts
 import asyncio
 import os
 import secrets
+import shutil
 import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -33,6 +35,7 @@ from app.database.migrate import migrate
 from app.http_protocol import BoundedHttpProtocol
 from app.main import create_app
 from app.settings import Settings
+from app.socket_protocol import SocketProtocol
 
 SECRET = "only-for-tests-" + "0" * 32
 ADMIN_TOKEN = "only-for-operators-" + "0" * 32
@@ -66,14 +69,28 @@ class Cluster:
             await connection.close()
 
 
-def _start(name: str, binaries: Path | None) -> Iterator[Cluster]:
+def start_cluster(
+    name: str, binaries: Path | None, options: Mapping[str, str] = MappingProxyType(NOT_DURABLE)
+) -> Iterator[Cluster]:
+    """A server of its own; of its folder, a gigabyte after a whole run, nothing stays."""
     folder = Path(tempfile.mkdtemp(prefix="syncline-tests-"))
     folder.chmod(0o755)
-    with embedded.start(
-        folder, options=NOT_DURABLE, binaries=binaries, report=lambda _: None
-    ) as running:
-        asyncio.run(_bring_up_to_date(running.url))
-        yield Cluster(running.url, name)
+    try:
+        with embedded.start(
+            folder, options=options, binaries=binaries, report=lambda _: None
+        ) as running:
+            asyncio.run(_bring_up_to_date(running.url))
+            yield Cluster(running.url, name)
+        _await_stop(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _await_stop(folder: Path) -> None:
+    """The server stops once nobody uses it, and until then writes into its folder."""
+    deadline = time.monotonic() + 30
+    while any(folder.glob("**/postmaster.pid")) and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 async def _bring_up_to_date(url: str) -> None:
@@ -85,7 +102,7 @@ async def _bring_up_to_date(url: str) -> None:
 @pytest.fixture(scope="session")
 def cluster_18() -> Iterator[Cluster]:
     """The embedded PostgreSQL 18."""
-    yield from _start("PostgreSQL 18", None)
+    yield from start_cluster("PostgreSQL 18", None)
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +110,7 @@ def cluster_15() -> Iterator[Cluster]:
     """Debian's PostgreSQL 15, the oldest that is promised."""
     if not DEBIAN_15.exists():
         pytest.skip("Debian's PostgreSQL 15 is not installed (apt-get install postgresql-15)")
-    yield from _start("PostgreSQL 15", DEBIAN_15)
+    yield from start_cluster("PostgreSQL 15", DEBIAN_15)
 
 
 @pytest.fixture(scope="session", params=["18", "15"])
@@ -141,8 +158,12 @@ def serving(database_url: str, **overrides: Any) -> Iterator[Service]:
         app,
         log_level="warning",
         lifespan="on",
-        ws="none",
         http=BoundedHttpProtocol,
+        ws=SocketProtocol,
+        ws_max_size=settings.live_frame_bytes,
+        ws_ping_interval=settings.live_ping_s,
+        ws_ping_timeout=settings.live_ping_timeout_s,
+        ws_per_message_deflate=False,
         h11_max_incomplete_event_size=settings.max_header_bytes,
     )
     server = uvicorn.Server(config)

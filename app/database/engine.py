@@ -152,6 +152,22 @@ class Database:
             raise unavailable() from error
         return driver
 
+    @property
+    def pool_size(self) -> int:
+        """Connections that the pool lends at most; those that are kept are not of it."""
+        return self._pool.size()
+
+    @property
+    def pool_lent(self) -> int:
+        """Connections of the pool that are in use now."""
+        return self._pool.checkedout()
+
+    @property
+    def _pool(self) -> AsyncAdaptedQueuePool:
+        pool = self.engine.pool
+        assert isinstance(pool, AsyncAdaptedQueuePool)
+        return pool
+
     async def close(self) -> None:
         await self.engine.dispose()
 

@@ -73,6 +73,15 @@ class Cache:
         self._accounts: OrderedDict[str, KeptAccount] = OrderedDict()
         self._devices: dict[tuple[str, str], int] = {}
 
+    @property
+    def size(self) -> int:
+        """Bytes kept, by estimate."""
+        return self._size
+
+    @property
+    def accounts(self) -> int:
+        return len(self._accounts)
+
     def account(self, name: str) -> KeptAccount | None:
         return self._accounts.get(name)
 

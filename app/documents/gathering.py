@@ -16,17 +16,21 @@ from app.ledger import store as ledger_store
 from app.ledger.model import Event
 from app.ledger.profile import EVENT_DOCUMENTS, PLAYER
 from app.ledger.work import LedgerWork, is_listed, reading
+from app.metering import WriteMeter
 from merge_rules.registry import Registry
 
 
 class Gathering:
     """Reads documents, bases, seen ids, and what events concern, into a workspace."""
 
-    def __init__(self, registry: Registry, cache: Cache, clock: Clock, history: int) -> None:
+    def __init__(
+        self, registry: Registry, cache: Cache, clock: Clock, history: int, meter: WriteMeter
+    ) -> None:
         self._registry = registry
         self._cache = cache
         self._clock = clock
         self._history = history
+        self._meter = meter
 
     async def gather(
         self,
@@ -98,6 +102,8 @@ class Gathering:
     ) -> None:
         workspace.documents = {id: kept.document for id, kept in workspace.kept.items()}
         unknown = wanted - workspace.documents.keys() - self._absent(workspace.heads, wanted)
+        self._meter.cache_hits += len(wanted) - len(unknown)
+        self._meter.cache_misses += len(unknown)
         if unknown:
             found = await store.read_documents(connection, accounts, unknown)
             workspace.documents |= found

@@ -34,6 +34,7 @@ from app.documents.workspace import Workspace
 from app.errors import Code, SynclineError, cursor_expired
 from app.ledger.model import EventDecision
 from app.ledger.profile import PROFILE, SERVER_OWNED, TOTALS, profile_with, totals_of
+from app.metering import SIZES, Histogram, WriteMeter
 from merge_rules.registry import Registry
 
 log = structlog.get_logger()
@@ -87,7 +88,10 @@ class Pipeline:
         self._clock = clock
         self._settings = settings
         self._cache = Cache(settings.cache_bytes)
-        self._gathering = Gathering(registry, self._cache, clock, settings.history)
+        self.meter = WriteMeter()
+        self.batches = Histogram(SIZES)
+        """By how many mutations and events they held."""
+        self._gathering = Gathering(registry, self._cache, clock, settings.history, self.meter)
         self._doubts = 0
         """Batches for which the heads are asked for, since others write the same accounts."""
         self._connections = [database.kept() for _ in range(settings.lanes)]
@@ -107,8 +111,12 @@ class Pipeline:
 
     @property
     def waiting(self) -> int:
-        """Mutations that are queued and not yet part of a batch."""
+        """Mutations and events that are queued and not yet part of a batch."""
         return self._waiting
+
+    @property
+    def cache(self) -> Cache:
+        return self._cache
 
     def start(self) -> None:
         for lane in self._lanes:
@@ -141,6 +149,7 @@ class Pipeline:
         return await submission.answer
 
     async def _serve(self, connection: KeptConnection, batch: Sequence[Submission]) -> None:
+        self.batches.add(sum(submission.size for submission in batch))
         for submission in batch:
             self._waiting -= submission.size
             left = self._waiting_of.pop(submission.account) - submission.size
@@ -171,6 +180,8 @@ class Pipeline:
             _fail(batch, SynclineError(Code.INTERNAL, "The service's log says why."))
         else:
             for submission, answer in answers.items():
+                for one in submission.recorded:
+                    self.meter.events[one.event.type.name, one.outcome] += 1
                 if submission.answer.done():
                     continue
                 if isinstance(answer, SynclineError):
@@ -182,6 +193,7 @@ class Pipeline:
                 # Another process wrote these accounts meanwhile: now it has to wait. What is
                 # committed and answered by now is not decided again, whatever becomes of these.
                 self._doubts = DOUBTFUL_BATCHES
+                self.meter.contended += 1
                 await self._commit(connection, late, lock=True)
 
     async def _commit_apart(
@@ -241,6 +253,7 @@ class Pipeline:
                 if not is_transient(error):
                     raise
                 log.warning("batch is tried again", attempt=attempt, error=repr(error))
+                self.meter.retries += 1
                 if attempt + 1 < RETRIES:
                     await asyncio.sleep(pause_before(attempt))
         raise unavailable()
@@ -262,6 +275,7 @@ class Pipeline:
         self._keep(workspace, heads)
         committed = workspace.committed(heads)
         if committed.seqs:
+            self.meter.commits += 1
             for listener in self._listeners:
                 listener(committed)
         assert not lock or heads.keys() == workspace.heads.keys(), "a locked head changed"

@@ -10,6 +10,7 @@ from app.database.engine import UNREACHABLE, Database, KeptConnection
 from app.database.retry import is_database_trouble
 from app.documents.lane import Lane
 from app.errors import Code, SynclineError
+from app.metering import SIZES, Histogram
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
@@ -49,6 +50,13 @@ class Reader(Generic[Question, Answer]):
         self._queue_limit = queue_limit
         self._waiting = 0
         self._stopping = False
+        self.batches = Histogram(SIZES)
+        """By how many questions they held."""
+
+    @property
+    def waiting(self) -> int:
+        """Questions that are queued and not yet part of a batch."""
+        return self._waiting
 
     def start(self) -> None:
         for lane in self._lanes:
@@ -78,6 +86,7 @@ class Reader(Generic[Question, Answer]):
 
     async def _serve(self, kept: KeptConnection, batch: Sequence[_Asked[Question, Answer]]) -> None:
         self._waiting -= len(batch)
+        self.batches.add(len(batch))
         await self._answer(kept, batch)
 
     async def _answer(

@@ -28,5 +28,6 @@ async def find_differences(
     for account, board, score, total in await store.read_wrong_standings(connection, accounts):
         found.append((account, f"the score on {board!r} is {score}, and the total is {total}"))
     for account, name, shown, total in await store.read_wrongly_shown(connection, accounts):
-        found.append((account, f"`totals` shows {shown} for {name!r}, and the total is {total}"))
+        shows = f"does not show {name!r}" if shown is None else f"shows {shown} for {name!r}"
+        found.append((account, f"`totals` {shows}, and the total is {total}"))
     return len(totals), found

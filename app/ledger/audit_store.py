@@ -24,11 +24,17 @@ from standings s left join totals t on t.account = s.account collate "default" a
 where s.account = any($1) and s.score is distinct from t.amount
 """
 SHOWN = """
-select d.account, x.key, x.value, t.amount::text
-from documents d cross join lateral json_each_text(d.value) x
-left join totals t on t.account = d.account and t.name = x.key
-where d.account = any($1) and d.key = 'totals'
-  and x.value is distinct from coalesce(t.amount, 0)::text
+with shown as (
+    select d.account, x.key as name, x.value
+    from documents d cross join lateral json_each_text(d.value) x
+    where d.account = any($1) and d.key = 'totals'
+), counted as (
+    select account, name, amount from totals where account = any($1) and strpos(name, ':') = 0
+)
+select coalesce(s.account, c.account), coalesce(s.name, c.name), s.value,
+       coalesce(c.amount, 0)::text
+from shown s full join counted c on c.account = s.account and c.name = s.name
+where s.value is distinct from coalesce(c.amount, 0)::text
 """
 
 
@@ -48,6 +54,7 @@ async def read_wrong_standings(connection: Any, accounts: Sequence[str]) -> list
 
 
 async def read_wrongly_shown(connection: Any, accounts: Sequence[str]) -> list[Any]:
-    """What the document `totals` says otherwise: account, name, shown, total."""
+    """What the document `totals` says otherwise, or does not say (None): account, name, shown,
+    total."""
     rows: list[Any] = await connection.fetch(SHOWN, accounts)
     return rows

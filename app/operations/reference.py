@@ -26,7 +26,7 @@ def page(document: bytes) -> bytes:
         for method, operation in methods.items()
     )
     schemas = "".join(
-        f'<h3 id="{escape(name)}">{escape(name)}</h3><pre>{_json(schema)}</pre>'
+        f'<h3 id="{escape(name)}">{escape(name)}</h3><pre>{shown(schema)}</pre>'
         for name, schema in content["components"]["schemas"].items()
     )
     title = f"{escape(content['info']['title'])} {escape(content['info']['version'])}"
@@ -34,7 +34,8 @@ def page(document: bytes) -> bytes:
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}: API</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
         f"<h1>{title}</h1><p>{escape(content['info']['description'])} "
-        f'The same as <a href="/openapi.json">OpenAPI 3.1</a>.</p>'
+        f'The same as <a href="/openapi.json">OpenAPI 3.1</a>; '
+        f'the live socket stands <a href="/docs/live">here</a>.</p>'
         f"{operations}<h2>Schemas</h2>{schemas}</html>"
     ).encode()
 
@@ -67,5 +68,6 @@ def _links(holder: dict[str, Any]) -> str:
     return ", ".join(f'<a href="#{escape(name)}">{escape(name)}</a>' for name in sorted(names))
 
 
-def _json(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as indented JSON, ready for a page."""
     return escape(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

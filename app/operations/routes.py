@@ -11,8 +11,11 @@ from app.clock import Clock
 from app.database import migrate
 from app.database.engine import Database
 from app.database.retry import is_database_trouble
+from app.live.hub import Hub
 from app.openapi import Description
+from app.operations import metrics as prometheus
 from app.operations import store
+from app.operations.metrics import Metrics
 
 _encode = msgspec.json.Encoder().encode
 READ = (HttpMethod.GET, HttpMethod.HEAD)
@@ -29,7 +32,8 @@ class Ready(msgspec.Struct):
 
 
 class Health(msgspec.Struct):
-    """What the service is busy with; `uptime` in seconds."""
+    """What the service is busy with; `uptime` in seconds. Clients and accounts that are connected
+    are those of the process that answers."""
 
     status: Literal["healthy", "unhealthy"]
     connected_clients: int
@@ -47,9 +51,13 @@ class Operations:
     clock: Clock
     version: str
     started_ms: int
+    hub: Hub
+    metrics: Metrics
     draining: bool = False
     openapi: bytes = b""
     reference: bytes = field(default=b"", repr=False)
+    asyncapi: bytes = field(default=b"", repr=False)
+    live_reference: bytes = field(default=b"", repr=False)
 
     async def readiness(self) -> Ready:
         if self.draining:
@@ -73,8 +81,8 @@ class Operations:
                 raise
         return Health(
             status="unhealthy" if accounts is None else "healthy",
-            connected_clients=0,
-            connected_accounts=0,
+            connected_clients=self.hub.sockets,
+            connected_accounts=self.hub.accounts,
             accounts=accounts,
             uptime=(self.clock() - self.started_ms) / 1000,
             version=self.version,
@@ -111,6 +119,18 @@ async def health(operations: NamedDependency[Operations]) -> Response[bytes]:
 
 
 @route(
+    "/metrics",
+    http_method=READ,
+    opt=Description(
+        "The numbers of this process, for Prometheus", answers={200: str}, media_type="text/plain"
+    ).opt(),
+)
+async def metrics(operations: NamedDependency[Operations]) -> Response[bytes]:
+    text = operations.metrics.text()
+    return Response(text, status_code=200, media_type=prometheus.MEDIA_TYPE)
+
+
+@route(
     "/openapi.json",
     http_method=READ,
     opt=Description("This API, as OpenAPI 3.1", answers={200: dict}).opt(),
@@ -128,4 +148,22 @@ async def docs(operations: NamedDependency[Operations]) -> Response[bytes]:
     return Response(operations.reference, status_code=200, media_type="text/html")
 
 
-ROUTES = [livez, readyz, health, openapi, docs]
+@route(
+    "/asyncapi.json",
+    http_method=READ,
+    opt=Description("The live socket, as AsyncAPI 3.0", answers={200: dict}).opt(),
+)
+async def asyncapi(operations: NamedDependency[Operations]) -> Response[bytes]:
+    return Response(operations.asyncapi, status_code=200, media_type="application/json")
+
+
+@route(
+    "/docs/live",
+    http_method=READ,
+    opt=Description("The live socket, to read", answers={200: str}, media_type="text/html").opt(),
+)
+async def live_docs(operations: NamedDependency[Operations]) -> Response[bytes]:
+    return Response(operations.live_reference, status_code=200, media_type="text/html")
+
+
+ROUTES = [livez, readyz, health, metrics, openapi, docs, asyncapi, live_docs]

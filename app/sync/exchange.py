@@ -64,6 +64,11 @@ class Exchange:
         self._limits = limits
         self._note_device = note_device
 
+    @property
+    def era(self) -> str:
+        """The newest era that this process has met."""
+        return self._era.newest
+
     async def sync(self, account: str, request: SyncRequest) -> SyncAnswer:
         """Pushes, then pulls. Raises SynclineError for the request as a whole.
 
@@ -159,24 +164,52 @@ class Exchange:
                 lambda connection: store.first_seq(connection, account, left_out)
             )
             start = min(after, first - 1)
-        pull = Pull(account, start, limit, max(1, room - used))
-        page = await self._puller.read(account, pull, 1 if after else WHOLE_ACCOUNT)
-        self._era.newest = page.era
-        if after > page.head or (cursor is not None and cursor.era != page.era):
-            raise cursor_expired()
+        page = await self._page(account, cursor, start, limit, max(1, room - used))
         told = {
             (result.key, result.version)
             for result in results
             if result.problem is UNSET and result.key not in left_out
         }
-        seq = page.rows[-1]["seq"] if page.more else page.head
         return SyncAnswer(
-            cursor=Cursor(page.era, seq).encode(),
+            cursor=_reached(page).encode(),
             results=results,
             changes=[_change(row) for row in page.rows if (row["key"], row["version"]) not in told],
             more=page.more,
             server_time=self._documents.clock(),
         )
+
+    async def changes(
+        self, account: str, cursor: Cursor | None, limit: int, max_bytes: int
+    ) -> "Changed":
+        """What changed after a cursor, up to so much; raises CURSOR_EXPIRED."""
+        start = 0 if cursor is None else cursor.seq
+        page = await self._page(account, cursor, start, limit, max_bytes)
+        return Changed(_reached(page), [_change(row) for row in page.rows], page.more)
+
+    async def _page(
+        self, account: str, cursor: Cursor | None, start: int, limit: int, max_bytes: int
+    ) -> Page:
+        """A page from `start` on, which may lie before the cursor; raises CURSOR_EXPIRED."""
+        after = 0 if cursor is None else cursor.seq
+        pull = Pull(account, start, limit, max_bytes)
+        page = await self._puller.read(account, pull, 1 if after else WHOLE_ACCOUNT)
+        self._era.newest = page.era
+        if after > page.head or (cursor is not None and cursor.era != page.era):
+            raise cursor_expired()
+        return page
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Changes, and where a device stands that has them; `more` wait behind them."""
+
+    cursor: Cursor
+    changes: list[Change]
+    more: bool
+
+
+def _reached(page: Page) -> Cursor:
+    return Cursor(page.era, page.rows[-1]["seq"] if page.more else page.head)
 
 
 def _change(row: Any) -> Change:

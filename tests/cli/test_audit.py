@@ -16,6 +16,11 @@ TAMPERING = [
         """update documents set value = '{"events":2,"points":5,"xp":999}' where key = 'totals'""",
         "`totals` shows 999 for 'xp', and the total is 10",
     ),
+    (
+        """update documents set value = '{"events":2,"points":5}' where key = 'totals'""",
+        "`totals` does not show 'xp', and the total is 10",
+    ),
+    ("delete from documents where key = 'totals'", "`totals` does not show 'points', and the"),
     ("update documents set version = 9 where key = 'notes'", "'notes' is at version 9, and the"),
     ("update documents set value = '8' where key = 'notes'", "'notes' is at version 1, and its"),
     ("delete from revisions where key = 'notes'", "'notes' is at version 1, and the last"),

@@ -10,8 +10,7 @@ import msgspec
 import pytest
 
 import app
-from app.cli import _fields
-from app.settings import variable
+from app.settings import Settings, variable
 from merge_rules import registry as registry_module
 from tests.cli.conftest import Invoke
 from tests.conftest import Cluster
@@ -101,10 +100,12 @@ def test_config_lists_every_setting(invoke: Invoke) -> None:
     """A setting that is not listed is one that nobody can find."""
     result = invoke("config", SYNCLINE_PORT="8123")
     assert result.exit_code == 0
-    for name, meaning, default in _fields():
-        (line,) = [line for line in result.stdout.splitlines() if f" {variable(name)} " in line]
-        assert meaning in line
-        assert ("-" if default is None else str(default)) in line
+    schema = msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"]
+    for field in msgspec.structs.fields(Settings):
+        name = variable(field.name)
+        (line,) = [line for line in result.stdout.splitlines() if f" {name} " in line]
+        assert schema[field.name]["description"] in line
+        assert ("-" if field.default is None else str(field.default)) in line
     (port,) = [line for line in result.stdout.splitlines() if "SYNCLINE_PORT" in line]
     assert "8080" in port
     assert "8123" in port
@@ -224,7 +225,7 @@ def test_own_rules_are_found_in_the_folder(invoke: Invoke) -> None:
     Path("own_rules_here.py").write_text(GOOD_RULES)
     listed = invoke("rules", "list", SYNCLINE_RULES="own_rules_here")
     assert "high:*" in listed.stdout
-    assert "8 keys and patterns" in invoke("doctor", SYNCLINE_RULES="own_rules_here").stdout
+    assert "9 keys and patterns" in invoke("doctor", SYNCLINE_RULES="own_rules_here").stdout
 
 
 def test_good_rules_pass_the_check(invoke: Invoke) -> None:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from app.database import era, roles
 from app.documents import statements
+from app.live import store as live
 from app.operations import store as operations_store
 from tests.sync.database import administer, fetch
 
@@ -32,10 +33,18 @@ NOW_AND_THEN = (
     operations_store.ADD_DEVICE,
     operations_store.WRITE_REJECTIONS,
     operations_store.FORGET_REJECTIONS,
+    live.BEAT,
+    live.BURY,
+    live.MOVED,
+    live.NOTIFY,
+    live.ALIVE,
+    live.LISTEN_ASYNC,
+    live.LEAVE_ALL,
+    live.END,
 )
 BY_THE_WAY = SET_UP | {first_line(sql) for sql in NOW_AND_THEN}
 """And what a process asks or writes by its own clock, when it happens to be just then."""
-DRIVER = ("SELECT", "WITH RECURSIVE")
+DRIVER = ("SELECT", "WITH RECURSIVE", "LISTEN")
 """How the questions begin that asyncpg itself asks about types, also once a connection; ours are
 not in capitals."""
 

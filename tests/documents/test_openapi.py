@@ -122,8 +122,10 @@ def test_the_document_is_built_the_same_each_time(service: CheckedService) -> No
 def test_the_answers_of_operations(service: CheckedService) -> None:
     """What machines ask a service is described as truly as what apps ask it."""
     with service.client() as client:
-        for address in ("/livez", "/readyz", "/health", "/docs", "/openapi.json"):
+        for address in ("/livez", "/readyz", "/health", "/metrics", "/docs", "/docs/live"):
             assert client.get(address).status_code == 200
+        for address in ("/openapi.json", "/asyncapi.json"):
+            assert client.get(address).headers["content-type"] == "application/json"
         assert client.get("/docs").headers["content-type"].startswith("text/html")
         assert client.post("/v1/sync", json={}).status_code == 200
 

@@ -1,11 +1,13 @@
-"""Eleven bugs to plant in the model server: each is one that a real server could have.
+"""Fifteen bugs to plant in the model server: each is one that a real server could have.
 
 They exist to find out whether the machine finds them. Nothing outside of the tests knows them.
 """
 
 from merge_rules.canonical import decode
 from merge_rules.rule import Rule, State
-from tests.simulation.model import Account, Document, Model, Transaction
+from tests.simulation.held import Account, Document
+from tests.simulation.ledger import Ledger, Recorded, effects_of
+from tests.simulation.model import Model, Transaction
 from tests.simulation.server import Json, Reply
 
 
@@ -91,6 +93,55 @@ class TwoDevicesWithOneId(Model):
         return False
 
 
+class _Forgetful(Ledger):
+    def _known(self, identifier: str) -> Recorded | None:
+        return None
+
+
+class NoDedupeOfEvents(Model):
+    """No event is known."""
+
+    ledger = _Forgetful
+
+
+class TotalsWithoutTag(Model):
+    """Events that came while another request was committed are added to the totals before it."""
+
+    before: dict[str, int] | None = None
+
+    def overlap(self, account: str, first: Json, second: Json) -> tuple[Reply, Reply]:
+        self.before = dict(self._account(account).ledger.totals)
+        try:
+            return super().overlap(account, first, second)
+        finally:
+            self.before = None
+
+    def _read(self, name: str, request: Json) -> Account:
+        account = super()._read(name, request)
+        if self.before is not None and request.get("events"):
+            account.ledger.totals = dict(self.before)
+        return account
+
+
+class _Generous(Ledger):
+    def _refuse(self, event: Json) -> None:
+        self._add(effects_of(event))
+
+
+class RejectedEventsCount(Model):
+    """What an event says is added to the totals although it is rejected."""
+
+    ledger = _Generous
+
+
+class TotalsInALaterCommit(Model):
+    """Where a request also has edits, `totals` waits for the next commit that counts events."""
+
+    def _show_totals(self, account: Account, request: Json) -> None:
+        if not request["mutations"]:
+            super()._show_totals(account, request)
+
+
 BUGS: dict[str, type[Model]] = {
     "base ignored": BaseIgnored,
     "overwrite instead of join": OverwriteInsteadOfJoin,
@@ -103,4 +154,8 @@ BUGS: dict[str, type[Model]] = {
     "reply with the state before the merge": ReplyBeforeMerge,
     "pruned base taken as bottom": PrunedBaseIsBottom,
     "two devices with one id": TwoDevicesWithOneId,
+    "no dedupe of events": NoDedupeOfEvents,
+    "totals counted without the tag": TotalsWithoutTag,
+    "rejected events count": RejectedEventsCount,
+    "totals in a later commit": TotalsInALaterCommit,
 }

@@ -34,6 +34,14 @@ class Compared:
     def accepted(self, account: str) -> frozenset[str]:
         return self.service.accepted(account)
 
+    def recorded(self, account: str) -> frozenset[str]:
+        recorded, expected = self.service.recorded(account), self.model.recorded(account)
+        assert recorded == expected, f"the model has the events {expected}, not {recorded}"
+        return recorded
+
+    def audit(self, account: str) -> list[str]:
+        return self.service.audit(account)
+
     def fold(self, before_ms: int) -> None:
         self.model.fold(before_ms)
         self.service.fold(before_ms)
@@ -88,7 +96,15 @@ def _essence(reply: Reply) -> Any:
     ]
     changes = reply.body.get("changes", [])
     told = [(one["key"], one["version"], _held(one)) for one in changes]
-    return results, told, reply.body.get("more")
+    events = [_essence_of_event(one) for one in reply.body.get("events", [])]
+    return results, told, events, reply.body.get("more")
+
+
+def _essence_of_event(result: Json) -> Any:
+    if result["outcome"] == "rejected":
+        return result["id"], result["problem"]["code"]
+    told = [result[name] for name in ("id", "outcome", "occurred_at", "effects")]
+    return *told, result.get("clamped", False)
 
 
 def _held(told: Json) -> bytes | None:

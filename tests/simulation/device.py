@@ -1,11 +1,11 @@
-"""A small, faithful offline client: local documents, an outbox, a cursor."""
+"""A small, faithful offline client: local documents, an outbox of edits and events, a cursor."""
 
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tests.simulation.server import Json, Reply
+from tests.simulation.server import SERVER_OWNED, Json, Reply
 
 
 @dataclass(slots=True)
@@ -45,6 +45,15 @@ class Pending:
 
 
 @dataclass(slots=True)
+class PendingEvent:
+    """An event that waits until the server says that it has it, or will not have it."""
+
+    body: Json
+    sent: bool = False
+    """Whether any store has sent it: it is the same in all copies of a store."""
+
+
+@dataclass(slots=True)
 class Store:
     """One opened local store. It edits what it sees: the server's copy with its outbox on top."""
 
@@ -52,6 +61,7 @@ class Store:
     account: str
     copies: dict[str, Copy] = field(default_factory=dict)
     outbox: list[Pending] = field(default_factory=list)
+    events: list[PendingEvent] = field(default_factory=list)
     cursor: str | None = None
     previous: str | None = None
     era: int = 0
@@ -68,6 +78,7 @@ class Store:
             self,
             copies={key: replace(one) for key, one in self.copies.items()},
             outbox=[one.duplicate() for one in self.outbox],
+            events=list(self.events),
             resync=None if self.resync is None else set(self.resync),
         )
 
@@ -116,11 +127,13 @@ class Store:
     # --- the wire ----------------------------------------------------------------------------
 
     def request(self, sent_at_ms: int, limit: int, take: int) -> Json:
-        """Pushes the first `take` mutations of the outbox, and pulls."""
+        """Pushes the first `take` mutations and events that wait, and pulls."""
         for pending in self.outbox[:take]:
             pending.sent = True
             if pending.rebased:
                 pending.body["base"] = self.copies.get(pending.body["key"], Copy()).version
+        for event in self.events[:take]:
+            event.sent = True
         return {
             "device": self.device,
             "cursor": self.cursor,
@@ -128,19 +141,30 @@ class Store:
             "previous": self.previous,
             "limit": limit,
             "mutations": [dict(pending.body) for pending in self.outbox[:take]],
+            "events": [event.body for event in self.events[:take]],
         }
 
     def request_alone(self, sent_at_ms: int) -> Json:
         """The first mutation of the outbox, for the route of its document."""
         self.outbox[0].sent = True
         body = dict(self.outbox[0].body)
-        return {"device": self.device, "sent_at": sent_at_ms, "mutations": [body], "alone": True}
+        return self._alone(sent_at_ms, mutations=[body])
+
+    def request_events_alone(self, sent_at_ms: int) -> Json:
+        """All events that wait, for the route of events."""
+        for event in self.events:
+            event.sent = True
+        return self._alone(sent_at_ms, events=[event.body for event in self.events])
+
+    def _alone(self, sent_at_ms: int, **content: list[Json]) -> Json:
+        head = {"device": self.device, "sent_at": sent_at_ms, "alone": True}
+        return {"mutations": [], "events": [], **head, **content}
 
     def receive(self, request: Json, reply: Reply, new_device: Callable[[], str]) -> bool:
         """Takes in an answer, as one local transaction; whether it was one and all is pulled."""
         match reply.status, reply.body.get("code"):
             case 200, _ if request.get("alone"):
-                self._adopt_result(reply.body["results"][0], request["mutations"][0])
+                self._adopt_results(request, reply.body)
             case 200, _:
                 self._adopt(request, reply.body)
                 return not reply.body["more"]
@@ -154,15 +178,20 @@ class Store:
 
     def _adopt(self, request: Json, answer: Json) -> None:
         """Results, then changes, then the cursor."""
-        sent = {body["id"]: body for body in request["mutations"]}
-        for result in answer["results"]:
-            self._adopt_result(result, sent[result["id"]])
+        self._adopt_results(request, answer)
         for change in answer["changes"]:
             self._hold(change["key"], change["version"], change["value"])
         self.cursor = answer["cursor"]
         if self.resync is not None and not answer["more"]:
             self.copies = {key: one for key, one in self.copies.items() if key in self.resync}
             self.resync = None
+
+    def _adopt_results(self, request: Json, answer: Json) -> None:
+        sent = {body["id"]: body for body in request["mutations"]}
+        for result in answer["results"]:
+            self._adopt_result(result, sent[result["id"]])
+        # Accepted, a duplicate, or refused for good: in any case there is nothing to send again.
+        self.events = [one for one in self.events if one.body not in request["events"]]
 
     def _adopt_result(self, result: Json, body: Json) -> None:
         if result["outcome"] == "rejected":
@@ -174,8 +203,11 @@ class Store:
                 if pending.before is not None:
                     pending.body["base_value"] = pending.before
                 return
-            # Nothing is there to delete: a restored database has lost it.
-            assert (code, body["op"]) == ("document-not-found", "delete"), result
+            if body["key"] in SERVER_OWNED:
+                assert code == "server-owned", result
+            else:
+                # Nothing is there to delete: a restored database has lost it.
+                assert (code, body["op"]) == ("document-not-found", "delete"), result
         else:
             self._hold(result["key"], result["version"], result.get("value", body.get("value")))
             self.previous = result["id"]

@@ -21,11 +21,14 @@ class Gate:
     """A planted bug: what crashes before the commit is acknowledged all the same."""
 
     crashes: list[Crash] = field(default_factory=list)
+    decided: threading.Event = field(default_factory=threading.Event)
+    """Whether a batch was read and decided since the gate was closed: its write is on its way."""
     arrived: threading.Event = field(default_factory=threading.Event)
     opens: threading.Event = field(default_factory=threading.Event)
     closed: bool = False
 
     def close(self) -> None:
+        self.decided.clear()
         self.arrived.clear()
         self.opens.clear()
         self.closed = True
@@ -78,6 +81,8 @@ class _Gated:
 
         One that finds the head changed writes nothing; what comes after it is what commits.
         """
+        if query.startswith(WRITES):
+            self._gate.decided.set()
         if not query.startswith(WRITES) or self._connection.is_in_transaction():
             return await self._connection.fetch(query, *arguments)
         transaction = self._connection.transaction()

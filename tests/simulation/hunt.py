@@ -177,7 +177,7 @@ def _on_service(budget: Budget) -> Iterator[Prey]:
         with bench(cluster.clone()) as made, plant():
             return hunt(made.server, budget.on_service(), number, shrink=False)
 
-    with contextlib.contextmanager(conftest._start)("PostgreSQL 18", None) as cluster:
+    with contextlib.contextmanager(conftest.start_cluster)("PostgreSQL 18", None) as cluster:
         bugs = {**SERVICE_BUGS, NO_BUG: contextlib.nullcontext}
         yield {name: partial(hunt_patched, plant) for name, plant in bugs.items()}
 

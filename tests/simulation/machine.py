@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from tests.simulation.happenings import BAD, GOOD, Happening
 from tests.simulation.network import CRASHES, FAULTS, Fault
-from tests.simulation.server import HISTORY, Server
+from tests.simulation.server import HISTORY, SERVER_OWNED, Server
 from tests.simulation.world import MOST_DEVICES, Device, SimulatedClock, World
 
 SECOND_MS = 1_000
@@ -20,6 +21,7 @@ COUNTERS = (("user_stats", "xp"), ("user_stats", "hearts"), ("game_stats", "game
 MAXIMA = (("game_stats", "score"), ("user_stats", "level"), ("lesson_progress", "unlocked_count"))
 MAPS = (("game_stats", "best_scores"), ("lesson_progress", "best_stars"))
 TALLIED = ("n", "best", "tags", "title", "patch", "delete")
+OPERATIONS = ("put", "patch", "delete")
 REGISTERS = (("settings", "theme"), ("user_stats", "theme"), ("lesson:1", "title"))
 
 whos = st.integers(0, MOST_DEVICES - 1)
@@ -30,6 +32,9 @@ absences = st.sampled_from([100 * DAY_MS, 200 * DAY_MS])
 busy_places = st.sampled_from([COUNTERS[0], REGISTERS[0]])
 choices = st.integers(0, 3)
 """A few values, so that a choice can be undone; the last is unlike all others."""
+happenings = st.sampled_from((*GOOD, *BAD))
+long_ago = st.sampled_from([0, 3_600_000, DAY_MS, 2 * DAY_MS, 400 * DAY_MS])
+"""How long ago something happened: most of it within a few days, or longer than may be told."""
 faults = st.sampled_from(FAULTS)
 faults_but_late = st.sampled_from([one for one in FAULTS if one != "late"])
 """For requests without a cursor: nothing tells them that a server was restored on their way."""
@@ -210,6 +215,31 @@ class Devices(RuleBasedStateMachine):
                 value[what] = value.get(what, 0) + choice
         device.store.put("tally", value, stamp)
 
+    # --- events ------------------------------------------------------------------------------
+
+    @rule(who=whos, what=st.lists(happenings, min_size=1, max_size=3), ago=long_ago)
+    def happen(self, who: int, what: list[Happening], ago: int) -> None:
+        """Something happens, and is recorded. Events go along with the next sync."""
+        for one in what:
+            self.world.happen(self.device(who), one, ago)
+
+    @rule(who=whos, what=st.sampled_from(BAD))
+    def reuse_an_id(self, who: int, what: Happening) -> None:
+        self.world.reuse_an_id(self.device(who), what)
+
+    @rule(who=whos, key=st.sampled_from(SERVER_OWNED), op=st.sampled_from(OPERATIONS))
+    def write_what_the_server_owns(self, who: int, key: str, op: str) -> None:
+        """Nobody may, whatever the device holds; what waits behind it goes through."""
+        device, value = self._object(who, key)
+        stamp = self.world.stamp(device)
+        match op:
+            case "put":
+                device.store.put(key, {**value, "xp": 1_000_000}, stamp)
+            case "patch":
+                device.store.patch(key, {"delta": {"xp": 1}} | stamp, with_base=True)
+            case _:
+                device.store.delete(key, stamp)
+
     # --- the network -------------------------------------------------------------------------
 
     @rule(who=whos)
@@ -231,16 +261,29 @@ class Devices(RuleBasedStateMachine):
         place=st.sampled_from(COUNTERS),
         amount=amounts,
         crash=st.sampled_from(tuple(CRASHES)),
+        what=st.none() | st.sampled_from(GOOD),
     )
-    def count_in_a_crash(self, who: int, place: tuple[str, str], amount: int, crash: Fault) -> None:
+    def count_in_a_crash(
+        self,
+        who: int,
+        place: tuple[str, str],
+        amount: int,
+        crash: Fault,
+        what: Happening | None,
+    ) -> None:
         """The server fails at a commit, so it takes a request that writes to meet it."""
-        self._count(who, place, amount)
+        if what is None:
+            self._count(who, place, amount)
+        else:
+            self.world.happen(self.device(who), what, 0)
         self._sync(who, crash, MUCH, MUCH)
 
-    @rule(who=whos, op=st.sampled_from(["put", "patch", "delete"]), fault=faults_but_late)
+    @rule(who=whos, op=st.sampled_from(OPERATIONS), fault=faults_but_late)
     def write_alone(self, who: int, op: str, fault: Fault) -> None:
-        """By PUT, PATCH or DELETE: what waits longest, or if nothing does a new edit."""
+        """By PUT, PATCH or DELETE: what waits longest, or after a sync a new edit."""
         device = self.device(who)
+        if [one.body["op"] for one in device.store.outbox[:1]] != [op]:
+            self._sync(who, "none", MUCH, MUCH)
         if not device.store.outbox:
             match op:
                 case "put":
@@ -254,18 +297,34 @@ class Devices(RuleBasedStateMachine):
         if self.world.write_alone(device, fault):
             self.world.coverage[f"alone: {waiting[0]}"] += 1
 
+    @rule(who=whos, fault=faults)
+    def record_alone(self, who: int, fault: Fault) -> None:
+        """By POST to the events: all that waits, or if nothing does something new."""
+        device = self.device(who)
+        if not device.store.events:
+            self.world.happen(device, GOOD[0], 0)
+        self.world.clock.now += 1
+        self.world.record_alone(device, fault)
+        self.world.coverage["alone: events"] += 1
+
     @precondition(lambda self: self.world.network.under_way)
     @rule(pick=st.integers(0, 9))
     def arrive(self, pick: int) -> None:
         self.world.network.arrive(pick)
 
-    @rule(who=whos, other=whos, edits=st.booleans())
-    def sync_two_at_once(self, who: int, other: int, edits: bool) -> None:
-        for number in (who, other) if edits else ():
-            self._count(number, COUNTERS[0], 1)
-        one, two = self.device(who), self.device(other)
-        if one is not two and one.store.account == two.store.account:
-            self.world.sync_two(one, two)
+    @rule(who=whos, other=whos, new=st.sampled_from([None, "edits", "events"]))
+    def sync_two_at_once(self, who: int, other: int, new: str | None) -> None:
+        one, devices = self.device(who), self.world.devices
+        others = [it for it in devices if it is not one and it.store.account == one.store.account]
+        if not others:
+            return
+        two = others[other % len(others)]
+        for device in (one, two):
+            if new == "edits":
+                self._count(devices.index(device), COUNTERS[0], 1)
+            elif new == "events":
+                self.world.happen(device, GOOD[0], 0)
+        self.world.sync_two(one, two)
 
     @rule(who=whos, place=busy_places)
     def a_busy_hour(self, who: int, place: tuple[str, str]) -> None:

@@ -3,88 +3,30 @@
 Written from the design and not from the service. It shares `merge_rules` and nothing else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import reduce
+from types import ModuleType
 
-from merge_rules.adoption import adopt_state
 from merge_rules.canonical import encode
 from merge_rules.documents import shipped_registry
 from merge_rules.refusal import parse_pointer
+from merge_rules.registry import Registry
 from merge_rules.rule import ABSENT, Operation, Rule, State
-from merge_rules.stamp import ZERO, Stamp, edit_stamp
-from merge_rules.state import encode as encode_state
+from merge_rules.stamp import Stamp, edit_stamp
 from tests.simulation import changed_rules, first_rules
+from tests.simulation.held import Account, Document, Own, size_beside
+from tests.simulation.ledger import OWN_RULES, Ledger, with_session, with_totals
 from tests.simulation.server import (
-    HISTORY,
+    SERVER_OWNED,
     UNAVAILABLE,
     Crash,
     Documents,
     Folded,
     Json,
     Reply,
+    writes,
 )
-
-
-@dataclass(slots=True, frozen=True)
-class Own:
-    """What a device's last accepted write proposed, before it was joined with others."""
-
-    version: int
-    base: int | None
-    proposed: State
-    copy: State
-    """The whole copy of the device; where its base was made up it is more than was proposed."""
-    made_up: bool = False
-
-
-@dataclass(slots=True)
-class Document:
-    """A document at its current version; a tombstone holds the bottom state."""
-
-    rule: Rule
-    version: int = 0
-    seq: int = 0
-    epoch_version: int = 0
-    folded: int = 0
-    """The version that was folded last: what was known of older ones cannot be joined any more."""
-    deleted: bool = True
-    state: State = None
-    beside: int = 0
-    """The bytes that it took to store what is known beside the value, by the rule of that time."""
-    kept: dict[int, State] = field(default_factory=dict)
-    began: tuple[str, int | None] = ("", None)
-    """The device that deleted it last, and the base of that."""
-    owns: dict[str, dict[str, Own]] = field(default_factory=dict)
-    """By device, then by mutation. The last one is enough, more do no harm."""
-
-    def value(self) -> bytes:
-        return b"null" if self.deleted else encode(self.rule.value(self.state))
-
-    def fork(self) -> "Document":
-        owns = {device: dict(own) for device, own in self.owns.items()}
-        return replace(self, kept=dict(self.kept), owns=owns)
-
-
-@dataclass(slots=True)
-class Account:
-    """One sequence of changes, and what was accepted from whom."""
-
-    seq: int = 0
-    documents: dict[str, Document] = field(default_factory=dict)
-    seen: set[str] = field(default_factory=set)
-    sent: dict[str, list[str]] = field(default_factory=dict)
-    """By device, the mutations accepted from it, in order."""
-    wrote: dict[str, int] = field(default_factory=dict)
-    """By device, when it last wrote: who is alive."""
-    accepted: set[str] = field(default_factory=set)
-    """As `seen`, for the harness: no planted bug touches it."""
-
-    def fork(self) -> "Account":
-        documents = {key: document.fork() for key, document in self.documents.items()}
-        sent = {device: list(ids) for device, ids in self.sent.items()}
-        seen, accepted = set(self.seen), set(self.accepted)
-        return Account(self.seq, documents, seen, sent, dict(self.wrote), accepted)
 
 
 @dataclass(slots=True)
@@ -94,6 +36,8 @@ class Transaction:
     request: Json
     account: Account
     results: list[Json] = field(default_factory=list)
+    events: list[Json] = field(default_factory=list)
+    """Results of the events."""
     refusal: Reply | None = None
 
 
@@ -110,11 +54,12 @@ class Model:
 
     locks = True
     """* Whether a request that writes waits for another one that does."""
+    ledger = Ledger
+    """* What keeps the events of an account."""
 
     def __init__(self, clock: Callable[[], int]) -> None:
         self.clock = clock
-        self.registry = shipped_registry()
-        first_rules.register(self.registry)
+        self.registry = _registry(first_rules)
         self.accounts: dict[str, Account] = {}
         self.era = 0
         self.backup: dict[str, Account] = {}
@@ -125,8 +70,8 @@ class Model:
         refusal = self._check_cursor(account, request)
         if refusal is not None:
             return refusal
-        if not request["mutations"]:
-            return self._pull(account, request, [])
+        if not writes(request):
+            return self._pull(account, request)
         transaction = self._begin(account, request)
         if crash == "before":
             return self._crash_before_commit(account, transaction)
@@ -141,10 +86,10 @@ class Model:
 
     def overlap(self, account: str, first: Json, second: Json) -> tuple[Reply, Reply]:
         refusal = self._check_cursor(account, first)
-        if refusal is not None or not first["mutations"]:
-            return refusal or self._pull(account, first, []), self.sync(account, second)
+        if refusal is not None or not writes(first):
+            return refusal or self._pull(account, first), self.sync(account, second)
         transaction = self._begin(account, first)
-        if self.locks and second["mutations"]:
+        if self.locks and writes(second):
             self._commit(account, transaction)
             answer = self._finish(account, transaction)
             return answer, self.sync(account, second)
@@ -159,6 +104,12 @@ class Model:
     def accepted(self, account: str) -> frozenset[str]:
         return frozenset(self._account(account).accepted)
 
+    def recorded(self, account: str) -> frozenset[str]:
+        return frozenset(self._account(account).ledger.recorded)
+
+    def audit(self, account: str) -> list[str]:
+        return self._account(account).ledger.audit()
+
     def fold(self, before_ms: int) -> None:
         for account in self.accounts.values():
             alive = {device for device, at in account.wrote.items() if at >= before_ms}
@@ -168,7 +119,7 @@ class Model:
     def _fold(self, document: Document, before_ms: int, alive: set[str]) -> None:
         rule, state = document.rule, document.state
         folded = rule.fold(state, before_ms, alive)
-        beside = _size_beside(rule, folded)
+        beside = size_beside(rule, folded)
         if document.deleted or beside >= document.beside:
             return  # There is nothing to win, and bases would be refused for it.
         document.state, document.beside, document.folded = folded, beside, document.version
@@ -183,8 +134,7 @@ class Model:
         }
 
     def change_rules(self) -> None:
-        self.registry = shipped_registry()
-        changed_rules.register(self.registry)
+        self.registry = _registry(changed_rules)
         self._adopt_all()
 
     def _adopt_all(self) -> None:
@@ -193,7 +143,7 @@ class Model:
             for key, document in account.documents.items():
                 rule = self.registry.rule_for(key)
                 if rule.fingerprint != document.rule.fingerprint:
-                    _adopt(document, rule)
+                    document.adopt(rule)
 
     def back_up(self) -> None:
         self.backup = {name: account.fork() for name, account in self.accounts.items()}
@@ -206,7 +156,12 @@ class Model:
     # --- one request -------------------------------------------------------------------------
 
     def _account(self, name: str) -> Account:
-        return self.accounts.setdefault(name, Account())
+        return self.accounts.setdefault(name, Account(ledger=self.ledger()))
+
+    def _read(self, name: str, request: Json) -> Account:
+        """* What a request decides on."""
+        written = {body["key"] for body in request["mutations"]}
+        return self._account(name).fork(written.union(SERVER_OWNED))
 
     def _check_cursor(self, name: str, request: Json) -> Reply | None:
         cursor = request.get("cursor")
@@ -219,7 +174,7 @@ class Model:
 
     def _begin(self, name: str, request: Json) -> Transaction:
         """Reads and decides; nothing is there for others until `_commit`."""
-        transaction = Transaction(request, self._account(name).fork())
+        transaction = Transaction(request, self._read(name, request))
         account = transaction.account
         if not request.get("alone") and self.forked(account, request):
             transaction.refusal = Reply(409, {"code": "device-forked"})
@@ -227,6 +182,7 @@ class Model:
         behind = not request.get("alone") and self._is_behind(account, request)
         for body in request["mutations"]:
             transaction.results.append(self._mutate(account, request, body, behind=behind))
+        transaction.events = self._record(account, request)
         return transaction
 
     def _commit(self, name: str, transaction: Transaction) -> None:
@@ -240,11 +196,16 @@ class Model:
         if transaction.refusal is not None:
             return transaction.refusal
         if transaction.request.get("alone"):
-            (body,), (result,) = transaction.request["mutations"], transaction.results
-            return Reply(200, {"results": [{"value": body.get("value")} | result]})
-        return self._pull(name, transaction.request, transaction.results)
+            bodies, told = transaction.request["mutations"], transaction.results
+            values = [
+                {"value": body.get("value")} | one for body, one in zip(bodies, told, strict=True)
+            ]
+            return Reply(200, {"results": values, "events": transaction.events})
+        return self._pull(name, transaction.request, transaction.results, transaction.events)
 
-    def _pull(self, name: str, request: Json, results: list[Json]) -> Reply:
+    def _pull(
+        self, name: str, request: Json, results: Sequence[Json] = (), events: Sequence[Json] = ()
+    ) -> Reply:
         account = self._account(name)
         after = int((request["cursor"] or "0.0").partition(".")[2])
         changed = sorted(
@@ -255,13 +216,38 @@ class Model:
         more = len(sent) < len(changed)
         told = {(one["key"], one["version"]) for one in results if "version" in one}
         changes = [
-            {"key": key, "version": one.version, "value": _plain(one), "deleted": one.deleted}
+            {"key": key, "version": one.version, "value": one.plain(), "deleted": one.deleted}
             for _, key, one in sent
             if (key, one.version) not in told
         ]
         cursor = f"{self.era}.{sent[-1][0] if more else account.seq}"
         answer = {"cursor": cursor, "results": results, "changes": changes, "more": more}
-        return Reply(200, answer)
+        return Reply(200, answer | ({"events": events} if request.get("events") else {}))
+
+    # --- events ------------------------------------------------------------------------------
+
+    def _record(self, account: Account, request: Json) -> list[Json]:
+        """A result for each event; what they add up to is a version of documents of its own."""
+        events = request.get("events", [])
+        results, sessions = account.ledger.record(events, request["sent_at"], self.clock())
+        if any(one["outcome"] == "accepted" for one in results):
+            self._show_totals(account, request)
+        if sessions:
+            self._project(account, "profile", lambda state: reduce(with_session, sessions, state))
+        return results
+
+    def _show_totals(self, account: Account, request: Json) -> None:
+        """* In the same commit as the events."""
+        self._project(account, "totals", lambda state: with_totals(state, account.ledger.totals))
+
+    def _project(self, account: Account, key: str, change: Callable[[State], State]) -> None:
+        """A new version of a document that nobody else writes."""
+        document = account.documents.setdefault(key, self._new_document(key))
+        document.state, document.deleted = change(document.state), False
+        document.beside = size_beside(document.rule, document.state)
+        document.version += 1
+        account.seq += 1
+        document.seq = account.seq
 
     # --- who is it, and what is known --------------------------------------------------------
 
@@ -291,19 +277,16 @@ class Model:
                 # One that is behind may have another id by now: who kept this one saw nothing.
                 self._inherit(document, request["device"], body["id"])
             return _result(body, "duplicate", document)
-        if document is None:
-            rule = self.registry.rule_for(body["key"])
-            document = Document(rule, state=rule.bottom)
+        if body["key"] in SERVER_OWNED:
+            return _rejected(body, "server-owned")
+        document = document or self._new_document(body["key"])
         device: str = request["device"]
         stamp = edit_stamp(body.get("edited_at"), request["sent_at"], self.clock(), device)
         before, version = document.value(), document.version
         try:
             outcome = self._decide(document, device, body, stamp)
         except Rejected as rejected:
-            problem = {"code": rejected.code}
-            return {
-                "id": body["id"], "outcome": "rejected", "key": body["key"], "problem": problem
-            }  # fmt: skip
+            return _rejected(body, rejected.code)
         account.documents[body["key"]] = document
         if document.version > version:
             account.seq += 1
@@ -313,6 +296,10 @@ class Model:
         account.sent.setdefault(device, []).append(body["id"])
         self._remember(account, body["id"])
         return self._reply(body, outcome, document, before)
+
+    def _new_document(self, key: str) -> Document:
+        rule = self.registry.rule_for(key)
+        return Document(rule, state=rule.bottom)
 
     def _inherit(self, document: Document, device: str, identifier: str) -> None:
         """What a copied store sent under its old device id is its own under the new one too."""
@@ -364,7 +351,7 @@ class Model:
         version = document.version
         state = document.rule.advance(document.state, body["value"], stamp)
         if state == document.state and not document.deleted and version:
-            document.beside = _size_beside(document.rule, state)
+            document.beside = size_beside(document.rule, state)
             return "unchanged"
         self._store(document, device, body["id"], state, Own(0, body["base"], state, state))
         return "applied" if document.version > version else "unchanged"
@@ -404,7 +391,7 @@ class Model:
         document.epoch_version = document.version
         document.began = (device, base)
         document.deleted, document.state = True, document.rule.bottom
-        self._keep(document)
+        document.keep()
         return outcome
 
     # --- what a device had seen --------------------------------------------------------------
@@ -481,42 +468,21 @@ class Model:
         self, document: Document, device: str, mutation: str, state: State, own: Own
     ) -> None:
         """A new version where the value is a new one; the state grows in any case."""
-        changed = document.deleted or not _same(document, state)
+        changed = document.deleted or not document.shows(state)
         document.version += changed
         document.deleted, document.state = False, state
-        document.beside = _size_beside(document.rule, state)
+        document.beside = size_beside(document.rule, state)
         document.owns.setdefault(device, {})[mutation] = replace(own, version=document.version)
-        self._keep(document)
-
-    def _keep(self, document: Document) -> None:
-        document.kept[document.version] = document.state
-        document.kept.pop(document.version - HISTORY, None)
+        document.keep()
 
 
-def _adopt(document: Document, rule: Rule) -> None:
-    """The states of the former rule, each by itself. None of the rules here needs a time for it."""
-
-    def adopted(state: State) -> State:
-        return adopt_state(document.rule, state, rule, ZERO)
-
-    document.state = adopted(document.state)
-    document.kept = {version: adopted(state) for version, state in document.kept.items()}
-    for owns in document.owns.values():
-        for mutation, own in owns.items():
-            owns[mutation] = replace(own, proposed=adopted(own.proposed), copy=adopted(own.copy))
-    document.rule = rule
-
-
-def _size_beside(rule: Rule, state: State) -> int:
-    return len(encode_state(rule, state).sidecar)
-
-
-def _same(document: Document, state: State) -> bool:
-    return encode(document.rule.value(state)) == document.value()
-
-
-def _plain(document: Document) -> Any:
-    return None if document.deleted else document.rule.value(document.state)
+def _registry(rules: ModuleType) -> Registry:
+    """What ships, what a deployment adds, and the rules of the server's own documents."""
+    registry = shipped_registry()
+    rules.register(registry)
+    for key, rule in OWN_RULES.items():
+        registry.register(key, rule)
+    return registry
 
 
 def _result(body: Json, outcome: str, document: Document) -> Json:
@@ -529,8 +495,13 @@ def _result(body: Json, outcome: str, document: Document) -> Json:
     }
     value = document.value()
     if body["op"] != "put" or document.deleted or value != encode(body["value"]):
-        result["value"] = _plain(document)
+        result["value"] = document.plain()
     return result
+
+
+def _rejected(body: Json, code: str) -> Json:
+    problem = {"code": code}
+    return {"id": body["id"], "outcome": "rejected", "key": body["key"], "problem": problem}
 
 
 def _operations(body: Json) -> list[Operation]:

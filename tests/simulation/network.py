@@ -1,6 +1,7 @@
 """The way between a device and the server, and what it does to requests and answers."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -28,22 +29,29 @@ CRASHES: dict[Fault, Crash] = {
     "retried after commit": "retried after",
 }
 
+OLDEST_MS = 366 * 86_400_000
+CLOCK_TOLERANCE_MS = 120_000
+
 
 @dataclass
 class Network:
     """Carries requests. It overhears every answer, also those that get lost."""
 
     server: Server
+    clock: Callable[[], int]
     books: dict[str, Book]
     coverage: Counter[str]
     under_way: list[tuple[str, Json]] = field(default_factory=list)
     """Requests that arrive at some later time, in any order; nobody waits for the answer."""
     bodies: dict[str, dict[str, Json]] = field(default_factory=dict)
     """By account, every mutation that was acknowledged."""
+    true_times: dict[str, int] = field(default_factory=dict)
+    """By id, when an event happened by the true time, whatever its device took it for."""
 
     def send(self, account: str, request: Json, fault: Fault) -> Reply | None:
         """The answer; None if the device waits in vain."""
         self.coverage[f"fault: {fault}"] += 1
+        self.coverage[f"events: {fault}"] += bool(request["events"])
         if fault in CRASHES:
             reply = self._deliver(account, request, CRASHES[fault])
             return None if reply == UNAVAILABLE else reply
@@ -64,6 +72,7 @@ class Network:
 
     def send_two(self, account: str, first: Json, second: Json) -> tuple[Reply, Reply]:
         self.coverage["fault: read and commit split"] += 1
+        self.coverage["events: split"] += bool(first["events"] and second["events"])
         replies = self.server.overlap(account, first, second)
         for request, reply in zip((first, second), replies, strict=True):
             self._overhear(account, request, reply)
@@ -85,14 +94,20 @@ class Network:
         if reply.status != 200:
             self.coverage[reply.body["code"]] += 1
             return
+        for event, result in zip(request["events"], reply.body.get("events", []), strict=True):
+            book = self.books[account].events
+            self.coverage.update(book.heard(event, result, request["device"]))
+            if result["outcome"] == "accepted":
+                self._check_time(request, event, result)
         for body, result in zip(request["mutations"], reply.body["results"], strict=True):
             assert result["id"] == body["id"], "results come in the order of the mutations"
             outcome = result["outcome"]
             self.coverage[outcome] += 1
             if outcome == "rejected":
                 self.coverage[result["problem"]["code"]] += 1
-                if (body.get("base") or 0) < self.books[account].folded.get(body["key"], 0):
-                    self.coverage["refused on a folded base"] += 1
+                folded = self.books[account].folded.get(body["key"], 0)
+                if result["problem"]["code"] == "base-unknown":
+                    self.coverage["refused on a folded base"] += (body["base"] or 0) < folded
                 continue
             self.bodies.setdefault(account, {})[body["id"]] = body
             self.books[account].heard(result)
@@ -103,3 +118,13 @@ class Network:
                 self.coverage["commit on a base of another rule"] += outcome == "merged"
             if "base_value" in body and outcome != "duplicate":
                 self.coverage["commit on a forgotten base"] += 1
+
+    def _check_time(self, request: Json, event: Json, result: Json) -> None:
+        """A wrong clock moves nothing by more than is tolerated, if it goes on as it was."""
+        now_ms, true_ms = self.clock(), self.true_times[event["id"]]
+        if request["sent_at"] - now_ms != event["occurred_at"] - true_ms:
+            return  # It was set since, or the request took its time.
+        told_ms, oldest_ms = result["occurred_at"], now_ms - OLDEST_MS
+        off_ms = abs(told_ms - max(true_ms, oldest_ms))
+        assert off_ms <= CLOCK_TOLERANCE_MS, f"{event} happened at {true_ms}, not at {told_ms}"
+        self.coverage["event set right"] += told_ms != event["occurred_at"]

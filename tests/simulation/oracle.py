@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tests.simulation.happenings import EventBook
 from tests.simulation.server import Json, canonical
 
 Path = tuple[str, ...]
@@ -32,6 +33,7 @@ class Book:
     """By key, the version that was folded last."""
     changed: dict[str, int] = field(default_factory=dict)
     """By key, the version at which its rule was changed."""
+    events: EventBook = field(default_factory=EventBook)
     lost: set[str] = field(default_factory=set)
     """Edits that a restored database does not hold and that no device holds either."""
 

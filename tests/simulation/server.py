@@ -9,6 +9,9 @@ Json = dict[str, Any]
 HISTORY = 4
 """Versions that the servers keep of a document: few, so that bases are forgotten often."""
 
+SERVER_OWNED = ("totals", "profile")
+"""Documents that the servers compute from events, and that no device writes."""
+
 Crash = Literal["before", "after", "retried before", "retried after"]
 """When the server fails at its commit. It is gone, or (retried) only its connection is cut, and
 it tries the batch again by itself."""
@@ -39,6 +42,7 @@ class Server(Protocol):
 
         A request that is marked `alone` goes to the route of its document instead: `PUT`, `PATCH`
         or `DELETE /v1/documents/{key}`. It has one mutation and no cursor, and so has the answer.
+        Or it has events alone, for `POST /v1/events`.
         """
 
     def overlap(self, account: str, first: Json, second: Json) -> tuple[Reply, Reply]:
@@ -49,6 +53,12 @@ class Server(Protocol):
 
     def accepted(self, account: str) -> frozenset[str]:
         """The ids of all mutations that are in the documents: harness only."""
+
+    def recorded(self, account: str) -> frozenset[str]:
+        """The ids of all events that are counted: harness only."""
+
+    def audit(self, account: str) -> list[str]:
+        """What does not add up, a sentence for each: harness only."""
 
     def fold(self, before_ms: int) -> None:
         """Housekeeping: forgets what only edits and devices from before a time could need."""
@@ -68,3 +78,8 @@ class Server(Protocol):
 
 def canonical(value: Any) -> bytes:
     return encode(value)
+
+
+def writes(request: Json) -> bool:
+    """Whether there is anything in it to be committed."""
+    return bool(request["mutations"] or request.get("events"))

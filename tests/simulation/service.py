@@ -22,6 +22,8 @@ from app.auth.tokens import mint
 from app.clock import Clock
 from app.database import engine
 from app.database.era import Era
+from app.documents import audit as documents_audit
+from app.ledger import audit as ledger_audit
 from app.settings import Settings
 from tests import conftest
 from tests.simulation import changed_rules, first_rules
@@ -32,7 +34,17 @@ from tests.simulation.model import Model
 from tests.simulation.server import HISTORY, Crash, Documents, Folded, Json, Reply, canonical
 from tests.simulation.world import SimulatedClock
 
-TABLES = ("heads", "documents", "revisions", "proposals", "mutations", "devices")
+TABLES = (
+    "heads",
+    "documents",
+    "revisions",
+    "proposals",
+    "mutations",
+    "devices",
+    "events",
+    "totals",
+    "standings",
+)
 """All that a backup of an account holds; parents first."""
 
 NEW_ERA = """
@@ -40,10 +52,6 @@ insert into eras (era, identity, began_at_ms)
 select $1, identity, began_at_ms + 1 from eras order by began_at_ms desc limit 1
 """
 """What a restored database shows itself as."""
-
-READ_TIME_S = 0.03
-"""How long the second of two requests is given to read what it should not be able to."""
-
 
 RULES = (first_rules.__name__, changed_rules.__name__)
 """What SYNCLINE_RULES names before a change of rules, and after it."""
@@ -172,10 +180,9 @@ class RealService:
             return one.result(), self._post(1, account, second)
         gates[1].close()
         other = self.bench.threads.submit(self._post, 1, account, second)
-        if second["mutations"]:
-            gates[1].arrived.wait(READ_TIME_S)
-        else:
-            other.result()
+        # It has read what the first has not committed yet, and can only wait now.
+        while not (gates[1].decided.wait(0.001) or other.done()):
+            pass
         gates[0].open()
         answer = one.result()
         gates[1].open()
@@ -192,6 +199,21 @@ class RealService:
         ids = "select id from mutations where account = $1"
         rows = self.bench.run(self.bench.connection.fetch(ids, self._name(account)))
         return frozenset(str(row["id"]) for row in rows)
+
+    def recorded(self, account: str) -> frozenset[str]:
+        ids = "select id from events where account = $1"
+        rows = self.bench.run(self.bench.connection.fetch(ids, self._name(account)))
+        return frozenset(str(row["id"]) for row in rows)
+
+    def audit(self, account: str) -> list[str]:
+        return [what for _, what in self.bench.run(self._audit([self._name(account)]))]
+
+    async def _audit(self, accounts: list[str]) -> list[tuple[str, str]]:
+        """As `syncline audit` looks at an account."""
+        connection = self.bench.connection
+        _, documents = await documents_audit.find_differences(connection, accounts)
+        _, totals = await ledger_audit.find_differences(connection, accounts)
+        return [*documents, *totals]
 
     def fold(self, before_ms: int) -> None:
         self.bench.run(self.bench.housekeepers[self.rules].fold(before_ms))
@@ -250,6 +272,8 @@ class RealService:
 
     def _post(self, service: int, account: str, request: Json) -> Reply:
         headers, client = self._authorization(account), self.bench.clients[2 * self.rules + service]
+        if request.get("alone") and request["events"]:
+            return _events_alone(client, request, headers)
         if request.get("alone"):
             return _alone(client, request, headers)
         content = msgspec.json.encode(request)
@@ -267,6 +291,15 @@ class RealService:
         return {"Authorization": f"Bearer {token}"}
 
 
+def _events_alone(client: httpx.Client, request: Json, headers: dict[str, str]) -> Reply:
+    content = {name: request[name] for name in ("events", "device", "sent_at")}
+    response = client.post("/v1/events", json=content, headers=headers)
+    told = msgspec.json.decode(response.content)
+    if response.status_code != 200:
+        return Reply(response.status_code, told)
+    return Reply(200, {"results": [], "events": told["results"]})
+
+
 def _alone(client: httpx.Client, request: Json, headers: dict[str, str]) -> Reply:
     """A mutation by the route of its document; the answer as a sync would tell it."""
     (body,) = request["mutations"]
@@ -282,7 +315,7 @@ def _alone(client: httpx.Client, request: Json, headers: dict[str, str]) -> Repl
     told = msgspec.json.decode(response.content)
     if response.status_code in (200, 201):
         return Reply(200, {"results": [told | identity]})
-    if told["code"] in ("base-unknown", "document-not-found"):
+    if told["code"] in ("base-unknown", "document-not-found", "server-owned"):
         rejected = {"outcome": "rejected", "problem": {"code": told["code"]}}
         return Reply(200, {"results": [rejected | identity]})
     return Reply(response.status_code, told)

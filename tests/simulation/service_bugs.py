@@ -13,8 +13,13 @@ from uuid import UUID
 
 from app.documents import pipeline, statements, store
 from app.documents.decide import _Case
+from app.documents.gathering import Gathering
 from app.documents.own_view import OwnView
 from app.documents.workspace import Past, Workspace
+from app.ledger import store as ledger_store
+from app.ledger.boards import XP
+from app.ledger.profile import TOTALS
+from app.ledger.work import LedgerWork
 from tests.simulation.gate import Gate
 
 
@@ -91,7 +96,8 @@ def _ids_accepted_again() -> AbstractContextManager[Any]:
 @contextmanager
 def _writing(**parts: str) -> Iterator[None]:
     """Other parts of the statement that writes a batch."""
-    with patch.dict(statements.WRITES, parts):
+    assert parts.keys() <= statements.PARTS.keys()
+    with patch.dict(statements.PARTS, parts):
         statements.write.cache_clear()
         yield
     statements.write.cache_clear()
@@ -135,7 +141,65 @@ def pruned_base_is_bottom() -> AbstractContextManager[Any]:
 
 
 def two_devices_with_one_id() -> AbstractContextManager[Any]:
-    return patch.object(pipeline, "_forked", lambda submission, workspace: False)
+    return patch.object(pipeline, "forked", lambda submission, workspace: False)
+
+
+@contextmanager
+def no_dedupe_of_events() -> Iterator[None]:
+    read_ledger = ledger_store.read
+
+    async def read(*asked: Any) -> Any:
+        work = await read_ledger(*asked)
+        work.seen.clear()
+        return work
+
+    tolerant = f"{statements.PARTS['events_recorded']}on conflict do nothing"
+    with _writing(events_recorded=tolerant), patch.object(ledger_store, "read", read):
+        yield
+
+
+def totals_counted_without_the_tag() -> AbstractContextManager[Any]:
+    """When a batch is decided again, on another tag, its totals are those that it read first."""
+    read_ledger = Gathering._read_ledger
+    first: dict[int, tuple[Any, dict[Any, int]]] = {}
+
+    async def read(self: Any, connection: Any, workspace: Any, events: Any) -> Any:
+        work = await read_ledger(self, connection, workspace, events)
+        if events:
+            _, event = events[0]
+            _, totals = first.setdefault(id(event), (event, dict(work.totals)))
+            work.totals = dict(totals)
+        return work
+
+    return patch.object(Gathering, "_read_ledger", read)
+
+
+def rejected_events_count() -> AbstractContextManager[Any]:
+    decide = LedgerWork.decide
+
+    def count_all(self: LedgerWork, account: str, events: Any) -> Any:
+        decisions, steps = decide(self, account, events)
+        for decision in decisions:
+            if decision.outcome == "rejected" and decision.event.type.name == XP:
+                amount = decision.event.payload.amount
+                self.totals[account, XP] = self.total(account, XP) + amount
+                self.changed.add((account, XP))
+        return decisions, steps
+
+    return patch.object(LedgerWork, "decide", count_all)
+
+
+def totals_in_a_later_commit() -> AbstractContextManager[Any]:
+    """Where the batch has edits too, the totals change and their document does not."""
+    record = Workspace.record
+
+    def record_others(
+        workspace: Workspace, account: str, mutation: Any, decision: Any, **more: Any
+    ) -> None:
+        if mutation.key != TOTALS or not workspace.new_seen:
+            record(workspace, account, mutation, decision, **more)
+
+    return patch.object(Workspace, "record", record_others)
 
 
 SERVICE_BUGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
@@ -150,4 +214,8 @@ SERVICE_BUGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "reply with the state before the merge": reply_with_the_state_before_the_merge,
     "pruned base taken as bottom": pruned_base_is_bottom,
     "two devices with one id": two_devices_with_one_id,
+    "no dedupe of events": no_dedupe_of_events,
+    "totals counted without the tag": totals_counted_without_the_tag,
+    "rejected events count": rejected_events_count,
+    "totals in a later commit": totals_in_a_later_commit,
 }

@@ -6,10 +6,11 @@ from itertools import count
 from typing import Any, Literal
 from uuid import UUID
 
-from tests.simulation.device import Pending, Store
+from tests.simulation.device import Pending, PendingEvent, Store
+from tests.simulation.happenings import GOOD, Happening
 from tests.simulation.network import Fault, Network
 from tests.simulation.oracle import Book, Edit, Path
-from tests.simulation.server import Folded, Json, Reply, Server, canonical
+from tests.simulation.server import Folded, Json, Reply, Server, canonical, writes
 
 ACCOUNTS = ("home", "away")
 FOLD_AFTER_MS = 180 * 86_400_000
@@ -65,7 +66,7 @@ class World:
     backup_versions: dict[str, dict[str, dict[str, int]]] | None = None
 
     def __post_init__(self) -> None:
-        self.network = Network(self.server, self.books, self.coverage)
+        self.network = Network(self.server, self.clock, self.books, self.coverage)
         self.ids = count(1)
         self.stores = count(1)
 
@@ -117,6 +118,22 @@ class World:
         """Gives a whole document a value."""
         device.store.put(path[0], value, self.record(device, "write", path, value))
 
+    def happen(self, device: Device, what: Happening, ago_ms: int) -> None:
+        """Something happened, a while ago by the clock of the device that records it."""
+        identifier = str(UUID(int=next(self.ids), version=4))
+        true_ms = self.network.true_times[identifier] = self.clock() - ago_ms
+        body = {"id": identifier, "occurred_at": true_ms + device.skew_ms, **what._asdict()}
+        device.store.events.append(PendingEvent(body))
+        if what in GOOD:
+            self.books[device.store.account].events.events[identifier] = body
+
+    def reuse_an_id(self, device: Device, what: Happening) -> None:
+        """An app that is wrong gives what the server must refuse the id of an earlier event."""
+        earlier = self.books[device.store.account].events.events
+        if earlier:
+            body = {**earlier[max(earlier)], **what._asdict()}
+            device.store.events.append(PendingEvent(body))
+
     # --- the network -------------------------------------------------------------------------
 
     def sync(
@@ -144,11 +161,18 @@ class World:
         up_to_date = store.era == self.restores and store.cursor is not None
         if not store.outbox or store.copied or not up_to_date:
             return False
-        request = store.request_alone(self.clock() + device.skew_ms)
+        self._send_alone(store, store.request_alone(self.clock() + device.skew_ms), fault)
+        return True
+
+    def record_alone(self, device: Device, fault: Fault) -> None:
+        """Sends the events that wait by themselves: whose store it is matters to none of them."""
+        store = device.store
+        self._send_alone(store, store.request_events_alone(self.clock() + device.skew_ms), fault)
+
+    def _send_alone(self, store: Store, request: Json, fault: Fault) -> None:
         reply = self.network.send(store.account, request, fault)
         if reply is not None:
             self.receive(store, request, reply)
-        return True
 
     def receive(self, store: Store, request: Json, reply: Reply, *, latest: bool = True) -> None:
         complete = store.receive(request, reply, self.new_store)
@@ -172,7 +196,7 @@ class World:
         )
         replies = self.network.send_two(one.store.account, first, second)
         self.receive(one.store, first, replies[0], latest=False)
-        self.receive(other.store, second, replies[1], latest=bool(second["mutations"]))
+        self.receive(other.store, second, replies[1], latest=writes(second))
 
     # --- stores and accounts -----------------------------------------------------------------
 
@@ -195,6 +219,7 @@ class World:
         new = device.closed.pop(account, None) or Store(
             self.new_store(), account, era=self.restores
         )
+        self._move_events(old, new)
         elsewhere = self.server.accepted(old.account).union(
             *(
                 {one.body["id"] for one in store.outbox}
@@ -220,6 +245,19 @@ class World:
                 there.edits[edit.id] = edit
                 self.coverage["moved edit"] += 1
             new.outbox.append(pending)
+
+    def _move_events(self, old: Store, new: Store) -> None:
+        """What happened goes along, unless it may have been counted, or a copy holds it too."""
+        copies = [store for store in self.all_stores() if store is not old]
+        elsewhere = [one for store in copies for one in store.events]
+        here, there = self.books[old.account].events, self.books[new.account].events
+        for pending in list(old.events):
+            body = pending.body
+            if not pending.sent and pending not in elsewhere and here.holds(body):
+                old.events.remove(pending)
+                new.events.append(pending)
+                there.events[body["id"]] = here.events.pop(body["id"])
+                self.coverage["moved event"] += 1
 
     def all_stores(self) -> list[Store]:
         devices = [*self.devices, *([self.kept] if self.kept else [])]
@@ -267,6 +305,9 @@ class World:
             stores = [store for store in self.all_stores() if store.account == name]
             waiting = {one.body["id"] for store in stores for one in store.outbox}
             book.lost |= book.edits.keys() - self.server.accepted(name) - waiting
+            held = [one.body for store in stores for one in store.events]
+            lost = book.events.restored(self.server.recorded(name), held)
+            self.coverage["event lost in a restore"] += lost
             for store in stores:
                 if store.cursor is None:
                     store.era = self.restores
@@ -298,26 +339,35 @@ class World:
             values = {key: one.value for key, one in fresh.store.copies.items()}
             book.check(values, self.server.accepted(name))
             self._send_everything_again(fresh.store)
+            book.events.check(values, self.server.recorded(name))
+            wrong = self.server.audit(name)
+            assert not wrong, f"the audit says: {wrong}"
         self.coverage["runs"] += 1
 
     def _settle(self, device: Device) -> None:
         for _ in range(ROUNDS):
             self.sync(device)
-            if not device.store.outbox and device.store.resync is None:
+            store = device.store
+            if not store.outbox and not store.events and store.resync is None:
                 return
-        raise AssertionError(f"{device.store.device} cannot get rid of {device.store.outbox}")
+        raise AssertionError(f"{store.device} cannot get rid of {store.outbox}, {store.events}")
 
     def _send_everything_again(self, store: Store) -> None:
         """Exactly once: what was acknowledged is known, and changes nothing any more."""
         accepted = self.server.accepted(store.account)
         known = self.network.bodies.get(store.account, {})
-        bodies = [body for one, body in known.items() if one in accepted]
-        if not bodies:
+        happened = self.books[store.account].events.events
+        again = {
+            "mutations": [body for one, body in known.items() if one in accepted],
+            "events": [happened[one] for one in sorted(self.server.recorded(store.account))],
+        }
+        if not writes(again):
             return
-        request = store.request(self.clock(), 500, 0) | {"mutations": bodies}
+        request = store.request(self.clock(), 500, 0) | again
         reply = self.network.send(store.account, request, "none")
         assert reply is not None
-        outcomes = {result["outcome"] for result in reply.body["results"]}
+        results = [*reply.body["results"], *reply.body.get("events", [])]
+        outcomes = {result["outcome"] for result in results}
         assert outcomes == {"duplicate"}, f"sent again: {outcomes}"
         assert reply.body["changes"] == [], "nothing was new, and something changed"
 
