@@ -213,7 +213,8 @@ class Pipeline:
         if submission.size == 1 and isinstance(error, _NotProjected):
             (event,) = submission.events
             submission.recorded = [EventDecision(event, "rejected", error.problem)]
-            submission.answer.set_result([])
+            if not submission.answer.done():
+                submission.answer.set_result([])
             return
         if submission.size == 1:
             key = submission.mutations[0].key if submission.mutations else "an event"
