@@ -20,7 +20,7 @@ from app.clock import Clock, system_clock
 from app.database import migrate
 from app.database.engine import Database
 from app.database.era import Era
-from app.database.roles import act_as_service, is_service
+from app.database.roles import NotGranted, act_as_service
 from app.database.trouble import describe
 from app.documents import housekeeping
 from app.documents import routes as document_routes
@@ -80,6 +80,9 @@ ROUTES: list[ControllerRouterHandler] = [
     *operation_routes.ROUTES,
     *admin_routes.ROUTES,
 ]
+
+
+OUTDATED = "the database is not up to date: run `syncline migrate`"
 
 
 class StartError(Exception):
@@ -341,11 +344,12 @@ async def check_database(database: Database) -> None:
     try:
         async with database.connection() as connection:
             present = await migrate.present_revision(connection)
-            granted = await is_service(connection)
     except SynclineError as error:
+        if isinstance(error.__cause__, NotGranted):
+            raise StartError(OUTDATED) from error
         raise StartError(f"the database cannot be used: {describe(error)}") from error
-    if present != migrate.newest_revision() or not granted:
-        raise StartError("the database is not up to date: run `syncline migrate`")
+    if present != migrate.newest_revision():
+        raise StartError(OUTDATED)
 
 
 def pipeline_settings(settings: Settings) -> PipelineSettings:

@@ -47,6 +47,10 @@ select case when to_regrole('{ROLE}') is null or to_regclass('events') is null t
 BECOME = f"set role {ROLE}"
 
 
+class NotGranted(ConnectionError):
+    """The database was not upgraded, or was restored without its rights: `syncline migrate`."""
+
+
 async def grant_role(transaction: AsyncConnection) -> None:
     """Makes the role and gives it what it may do; repeating it changes nothing.
 
@@ -58,14 +62,9 @@ async def grant_role(transaction: AsyncConnection) -> None:
 async def act_as_service(connection: Any) -> None:
     """Lets an asyncpg connection act as the service from now on.
 
-    A database without the role is not up to date; the connection is left as it is then, and the
-    check at the start says so.
+    Raises NotGranted rather than leave it the power of its user: a database may be restored
+    without its rights under a service that runs.
     """
-    if await connection.fetchval(IS_GRANTED):
-        await connection.execute(BECOME)
-
-
-async def is_service(connection: Any) -> bool:
-    """Whether the connection acts as the service."""
-    role: str = await connection.fetchval("select current_user::text")
-    return role == ROLE
+    if not await connection.fetchval(IS_GRANTED):
+        raise NotGranted("the database does not let the service act as its role")
+    await connection.execute(BECOME)

@@ -8,7 +8,9 @@ import pytest
 
 from app.database.engine import Database
 from app.database.migrate import migrate
-from app.database.roles import ROLE, act_as_service, is_service
+from app.database.roles import ROLE, act_as_service
+from app.errors import Code, SynclineError
+from app.main import StartError, check_database
 from tests.conftest import Cluster
 
 EVENT = """
@@ -57,22 +59,29 @@ async def test_who_may_only_create_roles_becomes_the_service(cluster_18: Cluster
     try:
         await migrate(owner)
         async with service.connection() as connection:
-            assert await is_service(connection)
+            assert await connection.fetchval("select current_user::text") == ROLE
     finally:
         await owner.close()
         await service.close()
 
 
 async def test_rights_are_granted_again(cluster: Cluster) -> None:
-    """A dump restored without its rights is mended by the next upgrade."""
+    """A dump restored without its rights is mended by the next upgrade. Until then the service,
+    which may run, gets no connection, since it would be one of the owner's."""
     url = cluster.clone()
     owner = Database(url, pool_size=1, statement_timeout_ms=10_000)
+    service = Database(url, pool_size=1, statement_timeout_ms=10_000, on_connect=act_as_service)
     try:
         async with owner.connection() as connection:
             await connection.execute(f"revoke all on all tables in schema public from {ROLE}")
+        with pytest.raises(SynclineError, match=Code.DATABASE_UNAVAILABLE):
+            async with service.connection():
+                pass
+        with pytest.raises(StartError, match="run `syncline migrate`"):
+            await check_database(service)
         await migrate(owner)
-        async with owner.connection() as connection:
-            await act_as_service(connection)
+        async with service.connection() as connection:
             assert await connection.fetchval("select count(*) from heads") == 0
     finally:
         await owner.close()
+        await service.close()
