@@ -6,6 +6,7 @@ that is accepted twice; the bugs that forget ids let it pass, so that they show 
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
@@ -161,14 +162,14 @@ def no_dedupe_of_events() -> Iterator[None]:
 def totals_counted_without_the_tag() -> AbstractContextManager[Any]:
     """When a batch is decided again, on another tag, its totals are those that it read first."""
     read_ledger = Gathering._read_ledger
-    first: dict[int, tuple[Any, dict[Any, int]]] = {}
+    first: dict[int, tuple[Any, Any]] = {}
 
     async def read(self: Any, connection: Any, workspace: Any, events: Any) -> Any:
         work = await read_ledger(self, connection, workspace, events)
         if events:
             _, event = events[0]
-            _, totals = first.setdefault(id(event), (event, dict(work.totals)))
-            work.totals = dict(totals)
+            _, totals = first.setdefault(id(event), (event, deepcopy(work.totals)))
+            work.totals = deepcopy(totals)
         return work
 
     return patch.object(Gathering, "_read_ledger", read)
@@ -182,7 +183,7 @@ def rejected_events_count() -> AbstractContextManager[Any]:
         for decision in decisions:
             if decision.outcome == "rejected" and decision.event.type.name == XP:
                 amount = decision.event.payload.amount
-                self.totals[account, XP] = self.total(account, XP) + amount
+                self.totals[account][XP] = self.total(account, XP) + amount
                 self.changed.add((account, XP))
         return decisions, steps
 
