@@ -34,6 +34,9 @@ class Ledger:
         self._database = database
         self._documents = documents
         self._max_events = max_events
+        self._audited: set[str] = set()
+        """Accounts whose audit is under way, or waits for its turn."""
+        self._turn = asyncio.Lock()
         self.intake = intake
         self.clock = clock
 
@@ -90,7 +93,19 @@ class Ledger:
         return decisions
 
     async def audit(self, account: str) -> Audit:
-        """Whether the totals of the account are what its events add up to."""
-        return await self._database.read(
-            lambda connection: audit.audit_account(connection, account)
-        )
+        """Whether the totals of the account are what its events add up to; raises OVERLOADED.
+
+        It reads every event there is, so it has one connection at most, and nobody waits for it
+        but who asks the same.
+        """
+        if account in self._audited:
+            detail = "An audit of this account is under way: ask again once it is answered."
+            raise SynclineError(Code.OVERLOADED, detail)
+        self._audited.add(account)
+        try:
+            async with self._turn:
+                return await self._database.read(
+                    lambda connection: audit.audit_account(connection, account)
+                )
+        finally:
+            self._audited.discard(account)

@@ -67,7 +67,7 @@ async def record_events(request: Asking, ledger: NamedDependency[Ledger]) -> Res
         "Prove that the totals are the sums of the events",
         query=NoQuery,
         answers={200: Audit},
-        problems=(Code.INVALID_REQUEST, Code.DATABASE_UNAVAILABLE),
+        problems=(Code.INVALID_REQUEST, Code.OVERLOADED, Code.DATABASE_UNAVAILABLE),
     ).opt(),
 )
 async def audit(request: Asking, ledger: NamedDependency[Ledger]) -> Response[bytes]:
