@@ -100,7 +100,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mutation_days: Annotated[int, _limit("Days for which the id of a mutation is remembered")] = 90
 
     board_weeks: Annotated[
-        int, _limit("Weeks before this one whose leaderboards are kept", minimum=0)
+        int,
+        # Further back the calendar ends, and with it every answer.
+        Meta(description="Weeks before this one whose leaderboards are kept", ge=0, le=2_000),
     ] = 12
 
     rejection_days: Annotated[

@@ -231,6 +231,13 @@ def test_the_greeting_says_what_can_be_typed(
     assert command() == "syncline"
 
 
+def test_boards_are_not_kept_from_before_the_calendar(invoke: Invoke) -> None:
+    """A million weeks ago there was no year: every request for a board would fail."""
+    result = invoke("config", SYNCLINE_BOARD_WEEKS="1000000")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("syncline: SYNCLINE_BOARD_WEEKS: ")
+
+
 def test_an_endless_drain_is_refused(invoke: Invoke) -> None:
     """A service that never stops listening cannot be replaced."""
     for value in ("inf", "nan", "1e9"):
