@@ -21,13 +21,14 @@ from app.database.embedded import EmbeddedError
 from app.database.engine import Database
 from app.database.era import current_era
 from app.database.migrate import MigrationError, migrate, newest_revision
+from app.database.roles import NotGranted
 from app.database.trouble import DATABASE_ERRORS, describe
 from app.documents.rules import load_registry
 from app.errors import SynclineError
 from app.import_command import Order, run_import
 from app.leaderboard.rebuild import rebuild
 from app.logs import log_to_stderr
-from app.main import StartError
+from app.main import OUTDATED, StartError
 from app.operations import audit as audit_module
 from app.operations import doctor as doctor_module
 from app.operations.importing.mapping import (
@@ -69,9 +70,11 @@ def expected_failures() -> Iterator[None]:
         MigrationError,
         RegistryError,
         StartError,
-        SynclineError,
     ) as error:
         say(f"syncline: {error}")
+        sys.exit(1)
+    except SynclineError as error:
+        say(f"syncline: {OUTDATED if isinstance(error.__cause__, NotGranted) else error}")
         sys.exit(1)
     except DATABASE_ERRORS as error:
         say(f"syncline: the database cannot be used: {describe(error)}")

@@ -61,3 +61,12 @@ def test_a_wrong_address_of_redis_is_told(invoke: Invoke) -> None:
     result = invoke("config", SYNCLINE_REDIS_URL="localhost:6379")
     assert result.exit_code == 1
     assert "SYNCLINE_REDIS_URL: it begins with redis://" in result.stderr
+
+
+def test_a_database_without_its_rights_is_one_sentence(invoke: Invoke, cluster: Cluster) -> None:
+    """A dump was restored, and nobody has upgraded it: what to do must be told."""
+    url = cluster.clone()
+    fetch(url, "revoke all on all tables in schema public from syncline_service")
+    result = invoke("leaderboard", "rebuild", SYNCLINE_DATABASE_URL=url)
+    assert result.exit_code == 1
+    assert result.stderr == "syncline: the database is not up to date: run `syncline migrate`\n"
