@@ -71,13 +71,18 @@ class Cluster:
 def start_cluster(
     name: str, binaries: Path | None, options: Mapping[str, str] = MappingProxyType(NOT_DURABLE)
 ) -> Iterator[Cluster]:
-    folder = Path(tempfile.mkdtemp(prefix="syncline-tests-"))
-    folder.chmod(0o755)
-    with embedded.start(
-        folder, options=options, binaries=binaries, report=lambda _: None
-    ) as running:
-        asyncio.run(_bring_up_to_date(running.url))
-        yield Cluster(running.url, name)
+    """A server in a folder of its own, which takes gigabytes with the clones of a run and goes
+    with it."""
+    with tempfile.TemporaryDirectory(
+        prefix="syncline-tests-", ignore_cleanup_errors=True
+    ) as name_of_folder:
+        folder = Path(name_of_folder)
+        folder.chmod(0o755)
+        with embedded.start(
+            folder, options=options, binaries=binaries, report=lambda _: None
+        ) as running:
+            asyncio.run(_bring_up_to_date(running.url))
+            yield Cluster(running.url, name)
 
 
 async def _bring_up_to_date(url: str) -> None:
