@@ -10,6 +10,7 @@ from app.clock import system_clock
 from app.database import embedded
 from app.database.engine import Database
 from app.database.migrate import OLDEST_SERVER, newest_revision, present_revision
+from app.database.roles import ROLE, act_as_service, is_service
 from app.database.trouble import DATABASE_ERRORS, describe, is_unreachable
 from app.documents.rules import load_registry
 from app.errors import SynclineError
@@ -102,12 +103,28 @@ def _database(settings: Settings) -> list[Finding]:
         return [Finding("database", False, str(error))]
 
 
+def _schema(revision: str | None, *, granted: bool) -> Finding:
+    """Of a dump that is restored on another server the role is missing: roles are in no dump."""
+    if revision != newest_revision():
+        return Finding("schema", False, f"at {revision or 'nothing'}: run `syncline migrate`")
+    if not granted:
+        text = f"the role {ROLE} may not use the tables: run `syncline migrate`"
+        return Finding("schema", False, text)
+    return Finding("schema", True, "up to date")
+
+
 async def _inspect(url: str) -> list[Finding]:
     try:
-        database = Database(url, pool_size=1, statement_timeout_ms=STATEMENT_TIMEOUT_MS)
+        database = Database(
+            url,
+            pool_size=1,
+            statement_timeout_ms=STATEMENT_TIMEOUT_MS,
+            on_connect=act_as_service,
+        )
         async with database.connection() as connection:
             version = await store.server_version(connection)
             revision = await present_revision(connection)
+            granted = await is_service(connection)
             clock_ms = await store.server_clock_ms(connection)
             risky = await store.switched_off(connection, DURABILITY)
         await database.close()
@@ -122,13 +139,7 @@ async def _inspect(url: str) -> list[Finding]:
             f"version {version // 10_000}"
             + ("" if version >= OLDEST_SERVER else ": Syncline needs 15 or newer"),
         ),
-        Finding(
-            "schema",
-            revision == newest_revision(),
-            "up to date"
-            if revision == newest_revision()
-            else f"at {revision or 'nothing'}: run `syncline migrate`",
-        ),
+        _schema(revision, granted=granted),
         Finding(
             "durability",
             not risky,
