@@ -272,7 +272,8 @@ class LiveSocket:
         self._stalled = None
         if slow and self._offer("resync", frames.SLOW):
             self.first, self.pulls_itself = False, True
-            self._due = 0
+            if not self.busy:  # else the answer that waits was pulled before what is due
+                self._due = 0
         late, self._late_presence = self._late_presence, None
         if late is not None:
             self.present(late)

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from app.live import socket as live_socket
 from tests.conftest import Cluster, Service, serving
 from tests.live.raw import BINARY, CLOSE, CONT, PING, TEXT, Raw, frame, hello
 from tests.live.talk import Json, opened, talking, until
@@ -247,6 +248,36 @@ async def test_a_slow_client_is_told_to_pull_and_is_kept(
     raw.send(frame(TEXT, json.dumps(push).encode()))
     answer: Json = await _read_until(raw, "pushed")
     assert "last" in [change["key"] for change in answer["changes"]]
+    raw.close()
+
+
+async def test_what_came_behind_a_push_that_was_not_taken_is_sent(
+    start_service: Start, account: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is of before, and a client may take it for what the `resync` asked for."""
+    monkeypatch.setattr(live_socket, "LEAST_BYTES", 2**40)  # what the kernels still move is nothing
+    service = start_service(live_send_s=4.0, live_change_bytes=200_000)
+    raw = Raw(service.url, buffer=4_096).send(hello(account))
+    await asyncio.to_thread(raw.texts, 0.5)
+    await _fill(service, account)
+    (one,) = service.app.state.live.hub
+    with service.client(account) as client:
+        await asyncio.to_thread(client.put, "/v1/documents/first", json={"value": 1})
+        await until(lambda: one._stalled is not None, "it took all")
+        raw.send(frame(TEXT, b'{"type": "push"}'))
+        await until(lambda: one.busy, "the push did not come")
+        await asyncio.sleep(1.0)  # it was pulled for, and its answer waits
+        await asyncio.to_thread(client.put, "/v1/documents/last", json={"value": 1})
+    await asyncio.sleep(4.0)
+    kinds: set[object] = set()
+    seen: list[object] = []
+    deadline = time.monotonic() + 15
+    while "last" not in seen:
+        assert time.monotonic() < deadline, f"it was forgotten after {kinds}"
+        for got in await asyncio.to_thread(raw.texts, 0.3):
+            kinds.add(got["type"])
+            seen += [change["key"] for change in got.get("changes", [])]  # type: ignore[attr-defined]
+    assert {"resync", "pushed"} <= kinds
     raw.close()
 
 
