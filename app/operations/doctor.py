@@ -5,6 +5,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
 from app.auth.secret import admin_token, admin_token_path, hs256_secret
 from app.clock import system_clock
 from app.database import embedded
@@ -21,6 +24,7 @@ from merge_rules.registry import RegistryError
 STATEMENT_TIMEOUT_MS = 5_000
 DURABILITY = ("fsync", "synchronous_commit", "full_page_writes")
 CLOCK_TOLERANCE_MS = 5_000
+REDIS_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ def examine(environment: Mapping[str, str]) -> list[Finding]:
     ] or [Finding("settings", True, "every variable is known and fits")]
     findings += [_rules(settings), _tokens(settings), _admin_token(settings)]
     findings.append(_folder(settings))
-    return findings + _database(settings)
+    return findings + _database(settings) + _redis(settings)
 
 
 def _rules(settings: Settings) -> Finding:
@@ -101,6 +105,28 @@ def _database(settings: Settings) -> list[Finding]:
             return asyncio.run(_inspect(cluster.url))
     except embedded.EmbeddedError as error:
         return [Finding("database", False, str(error))]
+
+
+def _redis(settings: Settings) -> list[Finding]:
+    """Nothing fails without it, so nobody notices that it was never there."""
+    if settings.redis_url is None:
+        return []
+    try:
+        asyncio.run(_ping(settings.redis_url))
+    except (RedisError, OSError, ValueError) as error:
+        text = (
+            "it cannot be used, so sockets hear late of other processes: start it, or unset "
+            f"SYNCLINE_REDIS_URL everywhere ({error})"
+        )
+        return [Finding("Redis", False, text)]
+    return [Finding("Redis", True, "it answers")]
+
+
+async def _ping(url: str) -> None:
+    async with Redis.from_url(
+        url, socket_timeout=REDIS_S, socket_connect_timeout=REDIS_S, retry=None
+    ) as redis:
+        await redis.ping()
 
 
 def _schema(revision: str | None, *, granted: bool) -> Finding:
