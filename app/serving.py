@@ -33,12 +33,13 @@ from app.clock import system_clock
 from app.command import command
 from app.database import embedded
 from app.database.engine import Database
-from app.database.migrate import migrate, newest_revision, present_revision
+from app.database.migrate import migrate, present_revision
+from app.database.roles import act_as_service
 from app.database.trouble import describe
 from app.documents.rules import load_registry, remember_rules
 from app.http_protocol import BoundedHttpProtocol
 from app.logs import log_to_stderr
-from app.main import StartError, create_app, from_environment
+from app.main import StartError, check_database, create_app, from_environment
 from app.settings import Settings, load_settings, variable
 from app.socket_protocol import SocketProtocol
 from merge_rules.registry import Registry
@@ -77,8 +78,8 @@ def serve(settings: Settings, report: Report) -> None:
     with database_url(settings, report) as url:
         if settings.database_url is None:
             asyncio.run(_bring_up_to_date(url))
-        elif asyncio.run(_present_revision(url)) != newest_revision():
-            raise StartError("the database is not up to date: run `syncline migrate`")
+        else:
+            asyncio.run(_require_up_to_date(url))
         asyncio.run(_remember_rules(url, registry))  # refused changes show here, too
         settings = msgspec.structs.replace(settings, database_url=url)
         _warn_of_development_secret(settings, report)
@@ -109,6 +110,14 @@ async def _require_reachable(url: str) -> None:
         await _present_revision(url)
     except Exception as error:  # whatever the driver, the address or the server says
         raise StartError(f"the database cannot be used: {describe(error)}") from error
+
+
+async def _require_up_to_date(url: str) -> None:
+    database = Database(url, pool_size=1, statement_timeout_ms=10_000, on_connect=act_as_service)
+    try:
+        await check_database(database)
+    finally:
+        await database.close()
 
 
 async def _present_revision(url: str) -> str | None:

@@ -10,6 +10,7 @@ import termios
 from collections.abc import Callable
 from typing import Any
 
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
 from websockets.frames import Frame
@@ -154,6 +155,15 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             return
         self.pong_timer = None
         self.end(4408, "no pong came")
+
+    def handle_close(self, event: Frame) -> None:
+        super().handle_close(event)
+        self._cut_off_later()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if self.close_sent:
+            self._cut_off_later()
 
     def shutdown(self) -> None:
         if self.on_shutdown is not None and not self.closed:

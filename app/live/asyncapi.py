@@ -41,8 +41,8 @@ PARTS = (MutationBody, EventBody)
 
 ANSWERS: dict[type, tuple[type, ...]] = {
     Hello: (Changes, Poke, Resync),
-    Ping: (Pong,),
-    Token: (Authenticated,),
+    Ping: (Pong, Problem),
+    Token: (Authenticated, Problem),
     Push: (Pushed, Problem),
 }
 """What a client can wait for after a frame of its own."""

@@ -143,18 +143,20 @@ class LiveEndpoint:
     async def _seat(self, wire: Wire, hello: Hello) -> LiveSocket:
         principal = await self._principal(hello.token)
         position = None if hello.cursor is None else decode_cursor(hello.cursor)
-        return LiveSocket(
+        now_ms = self._clock()
+        socket = LiveSocket(
             wire,
             id=uuid4(),
             account=principal.account,
             device=hello.device,
-            since_ms=self._clock(),
+            since_ms=now_ms,
             position=position,
-            expires_ms=self._expiry(principal),
             send_s=self._limits.send_s,
             wake=self._deliveries.add,
             frames=self._hub.frames,
         )
+        socket.show(self._expiry(principal, now_ms), now_ms)
+        return socket
 
     def _join(self, socket: LiveSocket) -> None:
         try:
@@ -173,9 +175,9 @@ class LiveEndpoint:
                 raise Refused(CloseCode.TRY_AGAIN, error.code) from error
             raise Refused(CloseCode.UNAUTHENTICATED, error.code) from error
 
-    def _expiry(self, principal: Principal) -> int:
+    def _expiry(self, principal: Principal, now_ms: int) -> int:
         """A token that never expires is asked for again all the same: its key may be revoked."""
-        trusted_ms = self._clock() + self._limits.trust_ms
+        trusted_ms = now_ms + self._limits.trust_ms
         if principal.expires_at_s is None:
             return trusted_ms
         return int(min(principal.expires_at_s * 1000, trusted_ms))
@@ -189,7 +191,7 @@ class LiveEndpoint:
             try:
                 frame = _read(text)
             except SynclineError as error:
-                await socket.answer("problem", frames.problem(error))
+                await socket.answer("problem", frames.problem(error, frames.ref_of(text)))
                 continue
             match frame:
                 case Push():
@@ -216,8 +218,8 @@ class LiveEndpoint:
         principal = await self._principal(frame.token)
         if principal.account != socket.account:
             raise Refused(CloseCode.FORBIDDEN, "the token is of another account")
-        socket.expires_ms = self._expiry(principal)
-        socket.is_warned = False
+        now_ms = self._clock()
+        socket.show(self._expiry(principal, now_ms), now_ms)
         await socket.answer("authenticated", frames.authenticated(socket.expires_ms))
 
     async def _push(self, socket: LiveSocket, push: Push) -> None:
@@ -282,6 +284,7 @@ def _request(push: Push, socket: LiveSocket) -> SyncRequest:
         mutations=push.mutations,
         events=push.events,
         limit=push.limit,
+        pending=push.pending,
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import msgspec
-from msgspec import Raw, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from app import problems
 from app.errors import Code, SynclineError
@@ -51,7 +51,7 @@ def reauth(expires_at_ms: int) -> bytes:
     return _encode(Reauth(expires_at_ms))
 
 
-def authenticated(expires_at_ms: int | None) -> bytes:
+def authenticated(expires_at_ms: int) -> bytes:
     return _encode(Authenticated(expires_at_ms))
 
 
@@ -73,8 +73,8 @@ def pushed(answer: SyncAnswer, ref: Ref | UnsetType) -> bytes:
     )
 
 
-def problem(error: SynclineError) -> bytes:
-    return _encode(Problem(problems.problem(error)))
+def problem(error: SynclineError, ref: Ref | UnsetType) -> bytes:
+    return _encode(Problem(problems.problem(error), ref))
 
 
 def problem_text(document: bytes, ref: Ref | UnsetType) -> bytes:
@@ -100,6 +100,14 @@ def read(text: str) -> ClientFrame:
     return decode_body(data, frame)
 
 
+def ref_of(text: str) -> Ref | UnsetType:
+    """What a frame that cannot be read is known by, if at least that can."""
+    try:
+        return _named(text).ref
+    except (RecursionError, msgspec.DecodeError):
+        return UNSET
+
+
 class NotAFrame(Exception):
     """The text says what a frame is."""
 
@@ -108,7 +116,12 @@ class _Kind(msgspec.Struct):
     type: str
 
 
+class _Named(msgspec.Struct):
+    ref: Ref | UnsetType = UNSET
+
+
 _kind = msgspec.json.Decoder(_Kind).decode
+_named = msgspec.json.Decoder(_Named).decode
 _CLIENT_FRAMES: dict[str, type[ClientFrame]] = {
     "hello": Hello,
     "ping": Ping,

@@ -66,6 +66,7 @@ class LiveSocket:
         "device",
         "expires_ms",
         "first",
+        "held_ms",
         "id",
         "is_warned",
         "leaving",
@@ -83,7 +84,6 @@ class LiveSocket:
         device: str,
         since_ms: int,
         position: Cursor | None,
-        expires_ms: int | None,
         send_s: float,
         wake: Callable[[str], None],
         frames: Counter[str],
@@ -96,8 +96,10 @@ class LiveSocket:
         self.since_ms = since_ms
         self.position = position
         """Everything up to it was sent, or the client said that it has it; None: it has nothing."""
-        self.expires_ms = expires_ms
+        self.expires_ms = 0
         """When its token does."""
+        self.held_ms = 0
+        """For how long it did when it was shown."""
         self.is_warned = False
         """Whether it was told that its token expires."""
         self.leaving = False
@@ -131,9 +133,13 @@ class LiveSocket:
         if not self._offer("presence", frame):
             self._late_presence = frame
 
+    def show(self, expires_ms: int, now_ms: int) -> None:
+        """A token was shown that holds until then."""
+        self.expires_ms, self.held_ms = expires_ms, expires_ms - now_ms
+        self.is_warned = False
+
     def warn(self) -> None:
         """The token will expire."""
-        assert self.expires_ms is not None
         self.is_warned = self._offer("reauth", frames.reauth(self.expires_ms))
 
     # --- what the deliveries send -------------------------------------------------------------
@@ -266,7 +272,8 @@ class LiveSocket:
         self._stalled = None
         if slow and self._offer("resync", frames.SLOW):
             self.first, self.pulls_itself = False, True
-            self._due = 0
+            if not self.busy:  # else the answer that waits was pulled before what is due
+                self._due = 0
         late, self._late_presence = self._late_presence, None
         if late is not None:
             self.present(late)

@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from app.documents.types import Device, DeviceTime, Milliseconds
 from app.ledger.types import EventResult, EventText
-from app.sync.types import Change, MutationResult, MutationText
+from app.sync.types import Change, MutationResult, MutationText, Pending
 
 Ref = Annotated[str, Meta(max_length=64)] | Annotated[int, Meta(ge=0, le=2**53 - 1)]
 """What a client gives a frame, to know the answer by."""
@@ -84,6 +84,7 @@ class Push(msgspec.Struct, forbid_unknown_fields=True):
     mutations: list[MutationText] = []
     events: list[EventText] = []
     limit: Annotated[int, Meta(ge=1)] | None = None
+    pending: Pending | None = None
 
 
 ClientFrame = Hello | Ping | Token | Push
@@ -140,9 +141,9 @@ class Reauth(msgspec.Struct, tag_field="type", tag="reauth"):
 
 
 class Authenticated(msgspec.Struct, tag_field="type", tag="authenticated"):
-    """The answer to `token`; null: it never expires."""
+    """The answer to `token`; one that never expires is asked for again all the same."""
 
-    expires_at: Milliseconds | None
+    expires_at: Milliseconds
 
 
 class Pong(msgspec.Struct, tag_field="type", tag="pong", omit_defaults=True):

@@ -25,6 +25,8 @@ DEAF_SHARE = 4
 PRESENCE_ROUND = 10
 """Sweeps in which the presence of every account is looked at once."""
 TOKENS_S = 1.0
+LEAST_WARNING_MS = 2_000
+"""Two looks: one may come late."""
 
 
 class Watch:
@@ -123,9 +125,14 @@ class Watch:
         """Warns those whose token expires soon, and closes those whose token has expired."""
         now_ms = self._clock()
         for one in self._hub:
-            if isinstance(one, LiveSocket) and one.expires_ms is not None:
+            if isinstance(one, LiveSocket):
                 left_ms = one.expires_ms - now_ms
                 if left_ms <= 0:
                     one.close(CloseCode.UNAUTHENTICATED, "token-expired")
-                elif left_ms <= self._warn_ms and not one.is_warned:
+                elif left_ms <= self._warn_ms_of(one) and not one.is_warned:
                     one.warn()
+
+    def _warn_ms_of(self, one: LiveSocket) -> int:
+        """How long before the end; a token of which half is left need not be renewed, else
+        those that live shortly, and their clients, would be asked for again and again."""
+        return min(self._warn_ms, max(one.held_ms // 2, LEAST_WARNING_MS))

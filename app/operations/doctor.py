@@ -5,11 +5,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
 from app.auth.secret import admin_token, admin_token_path, hs256_secret
 from app.clock import system_clock
 from app.database import embedded
 from app.database.engine import Database
 from app.database.migrate import OLDEST_SERVER, newest_revision, present_revision
+from app.database.roles import ROLE, act_as_service, is_service
 from app.database.trouble import DATABASE_ERRORS, describe, is_unreachable
 from app.documents.rules import load_registry
 from app.errors import SynclineError
@@ -20,6 +24,7 @@ from merge_rules.registry import RegistryError
 STATEMENT_TIMEOUT_MS = 5_000
 DURABILITY = ("fsync", "synchronous_commit", "full_page_writes")
 CLOCK_TOLERANCE_MS = 5_000
+REDIS_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ def examine(environment: Mapping[str, str]) -> list[Finding]:
     ] or [Finding("settings", True, "every variable is known and fits")]
     findings += [_rules(settings), _tokens(settings), _admin_token(settings)]
     findings.append(_folder(settings))
-    return findings + _database(settings)
+    return findings + _database(settings) + _redis(settings)
 
 
 def _rules(settings: Settings) -> Finding:
@@ -102,12 +107,50 @@ def _database(settings: Settings) -> list[Finding]:
         return [Finding("database", False, str(error))]
 
 
+def _redis(settings: Settings) -> list[Finding]:
+    """Nothing fails without it, so nobody notices that it was never there."""
+    if settings.redis_url is None:
+        return []
+    try:
+        asyncio.run(_ping(settings.redis_url))
+    except (RedisError, OSError, ValueError) as error:
+        text = (
+            "it cannot be used, so sockets hear late of other processes: start it, or unset "
+            f"SYNCLINE_REDIS_URL everywhere ({error})"
+        )
+        return [Finding("Redis", False, text)]
+    return [Finding("Redis", True, "it answers")]
+
+
+async def _ping(url: str) -> None:
+    async with Redis.from_url(
+        url, socket_timeout=REDIS_S, socket_connect_timeout=REDIS_S, retry=None
+    ) as redis:
+        await redis.ping()
+
+
+def _schema(revision: str | None, *, granted: bool) -> Finding:
+    """Of a dump that is restored on another server the role is missing: roles are in no dump."""
+    if revision != newest_revision():
+        return Finding("schema", False, f"at {revision or 'nothing'}: run `syncline migrate`")
+    if not granted:
+        text = f"the role {ROLE} may not use the tables: run `syncline migrate`"
+        return Finding("schema", False, text)
+    return Finding("schema", True, "up to date")
+
+
 async def _inspect(url: str) -> list[Finding]:
     try:
-        database = Database(url, pool_size=1, statement_timeout_ms=STATEMENT_TIMEOUT_MS)
+        database = Database(
+            url,
+            pool_size=1,
+            statement_timeout_ms=STATEMENT_TIMEOUT_MS,
+            on_connect=act_as_service,
+        )
         async with database.connection() as connection:
             version = await store.server_version(connection)
             revision = await present_revision(connection)
+            granted = await is_service(connection)
             clock_ms = await store.server_clock_ms(connection)
             risky = await store.switched_off(connection, DURABILITY)
         await database.close()
@@ -122,13 +165,7 @@ async def _inspect(url: str) -> list[Finding]:
             f"version {version // 10_000}"
             + ("" if version >= OLDEST_SERVER else ": Syncline needs 15 or newer"),
         ),
-        Finding(
-            "schema",
-            revision == newest_revision(),
-            "up to date"
-            if revision == newest_revision()
-            else f"at {revision or 'nothing'}: run `syncline migrate`",
-        ),
+        _schema(revision, granted=granted),
         Finding(
             "durability",
             not risky,

@@ -48,6 +48,11 @@ MutationText = Annotated[
 """A mutation that is decoded by itself, so that a bad one is refused by itself."""
 
 
+Pending = Annotated[
+    int, Meta(ge=0, le=2**31 - 1, description="Mutations and events that wait after these")
+]
+
+
 class SyncRequest(msgspec.Struct, forbid_unknown_fields=True):
     """What the device has done since, and where its copy stands."""
 
@@ -58,13 +63,7 @@ class SyncRequest(msgspec.Struct, forbid_unknown_fields=True):
     mutations: list[MutationText] = []
     events: list[EventText] = []
     limit: Annotated[int, Meta(ge=1)] | None = None
-    pending: (
-        Annotated[
-            int,
-            Meta(ge=0, le=2**31 - 1, description="Mutations and events that wait after these"),
-        ]
-        | None
-    ) = None
+    pending: Pending | None = None
 
 
 class MutationResult(msgspec.Struct, omit_defaults=True):

@@ -176,6 +176,7 @@ def test_the_doctor_makes_no_admin_token(invoke: Invoke) -> None:
     [
         ({"SYNCLINE_DATABASE_URL": "mysql://db/app"}, ["postgresql://", "SYNCLINE_DATABASE_URL"]),
         ({"SYNCLINE_DATABASE_URL": "postgresql://127.0.0.1:1/x"}, ["cannot be reached"]),
+        ({"SYNCLINE_REDIS_URL": "redis://127.0.0.1:1/0"}, ["Redis", "SYNCLINE_REDIS_URL", "late"]),
         ({"SYNCLINE_PROT": "8080"}, ["SYNCLINE_PROT is not a setting"]),
         ({"SYNCLINE_PORT": "70000"}, ["SYNCLINE_PORT"]),
         ({"SYNCLINE_JWT_SECRET": "short"}, ["SYNCLINE_JWT_SECRET", "32 bytes"]),

@@ -16,6 +16,13 @@ select 'p' || n, 'xp', n, n > 1 from generate_series(1, 9) n
 """
 
 
+def test_the_doctor_asks_redis(invoke: Invoke, cluster_18: Cluster, server: Server) -> None:
+    """Whoever set it up wants to know that it is found."""
+    variables = {"SYNCLINE_DATABASE_URL": cluster_18.clone(), "SYNCLINE_REDIS_URL": server.url}
+    (line,) = (one for one in invoke("doctor", **variables).stdout.splitlines() if "Redis" in one)
+    assert "ok" in line
+
+
 @pytest.fixture
 def server() -> Iterator[Server]:
     with redis_server() as running:

@@ -89,6 +89,21 @@ def test_migrating_without_rights_is_one_sentence(
     assert "sqlalche" not in result.output
 
 
+def test_a_dump_on_another_server_lacks_the_role(invoke: Invoke, cluster: Cluster) -> None:
+    """Dumps hold no roles. The start greeted first, and then ended with a traceback; what makes
+    the role has to be said, and has to do."""
+    url = cluster.clone()
+    _execute(url, "revoke all on all tables in schema public from syncline_service")
+    result = invoke("serve", SYNCLINE_DATABASE_URL=url, SYNCLINE_PORT="0")
+    assert result.exit_code == 1
+    assert result.output == "syncline: the database is not up to date: run `syncline migrate`\n"
+    found = invoke("doctor", SYNCLINE_DATABASE_URL=url)
+    assert found.exit_code == 1
+    assert "syncline_service may not use the tables: run `syncline migrate`" in found.stdout
+    assert invoke("migrate", SYNCLINE_DATABASE_URL=url).exit_code == 0
+    assert "up to date" in invoke("doctor", SYNCLINE_DATABASE_URL=url).stdout
+
+
 @pytest.mark.parametrize("arguments", [("serve",), ("migrate",), ("migrate", "--new-era")])
 def test_tables_of_somebody_else_are_one_sentence(
     invoke: Invoke, cluster: Cluster, guest: Callable[[str], str], arguments: tuple[str, ...]

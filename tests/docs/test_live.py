@@ -72,6 +72,28 @@ async def test_the_client_of_the_page_stays_up_to_date(
     running.cancel()
 
 
+async def test_the_client_of_the_page_survives_a_pull_that_fails(service: Service) -> None:
+    """It was poked, its pull failed, and it waited for ever: nothing more was to come."""
+    (code,) = blocks(PAGE, "python")
+    page: dict[str, Any] = {}
+    exec(code, page)
+    copy, account = page["Copy"](), "docs-failing"
+    url = service.url.replace("http", "ws") + "/v1/live"
+    running = asyncio.create_task(
+        page["stay_up_to_date"](url, lambda: token(account), "phone", copy)
+    )
+    await until(lambda: copy.cursor is not None, "it did not begin")
+    frames = service.app.state.live.hub.frames
+    began, good, copy.cursor = frames["problem"], copy.cursor, "nonsense"
+    with service.client(account) as client:
+        large = {"value": "x" * 100_000}
+        await asyncio.to_thread(client.put, "/v1/documents/large", json=large)
+    await until(lambda: frames["problem"] > began, "the pull did not fail")
+    copy.cursor = good
+    await until(lambda: "large" in copy.documents, "it did not pull again")
+    running.cancel()
+
+
 def test_every_setting_that_is_named_exists() -> None:
     """A renamed setting would leave operators looking for it."""
     fields = {f"SYNCLINE_{name.upper()}" for name in Settings.__struct_fields__}

@@ -77,11 +77,13 @@ class Talk:
         return await self.next("pushed")
 
     async def until_present(self, *devices: str) -> Json:
-        """The presence frame with exactly these devices."""
-        while True:
+        """The presence frame with exactly these devices: the last one that came, which the first
+        changes may have been behind, or one to come."""
+        told = [frame for frame in self.frames if frame["type"] == "presence"]
+        frame = told[-1] if told else await self.next("presence")
+        while sorted(one["device"] for one in frame["devices"]) != sorted(devices):
             frame = await self.next("presence")
-            if sorted(one["device"] for one in frame["devices"]) == sorted(devices):
-                return frame
+        return frame
 
     async def quiet(self, seconds: float = 0.5) -> list[Json]:
         """What comes unasked for a while."""

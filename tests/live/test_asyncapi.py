@@ -121,7 +121,7 @@ async def test_the_service_sends_every_frame_as_described(
             sent.append(frame)
             await talk.connection.send(json.dumps(frame))
 
-        await send(type="hello", token=token(account, 60), device="d1", cursor=None)
+        await send(type="hello", token=token(account, 4), device="d1", cursor=None)
         await talk.next("reauth")
         await send(type="token", token=token(account))
         await talk.next("authenticated")

@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from app.live import socket as live_socket
 from tests.conftest import Cluster, Service, serving
 from tests.live.raw import BINARY, CLOSE, CONT, PING, TEXT, Raw, frame, hello
-from tests.live.talk import Json, opened, talking
+from tests.live.talk import Json, opened, talking, until
 from tests.sync.wire import put
 
 Start = Callable[..., Service]
@@ -172,9 +173,9 @@ async def test_a_client_that_never_reads_is_closed(start_service: Start, account
     raw = Raw(service.url, buffer=4_096).send(hello(account))
     sent = service.app.state.live.hub.frames
     with service.client(account) as client:
-        until = time.monotonic() + 30
+        deadline = time.monotonic() + 30
         while service.app.state.live.hub.sockets:
-            assert time.monotonic() < until, "it was kept"
+            assert time.monotonic() < deadline, "it was kept"
             value = {"text": "x" * 100_000, "n": random.random()}
             answer = await asyncio.to_thread(
                 client.put, "/v1/documents/large", json={"value": value}
@@ -183,6 +184,21 @@ async def test_a_client_that_never_reads_is_closed(start_service: Start, account
     assert sent["changes"] < 60  # of 100 kB each: the buffers of both kernels, and no more
     raw.close()
     until_empty(service)
+
+
+async def test_a_client_that_says_goodbye_and_reads_nothing_is_cut_off(
+    start_service: Start, account: str
+) -> None:
+    """It counts nowhere any more, so as many as it likes could hold memory and files for ever."""
+    service = start_service(live_change_bytes=200_000)
+    raw = Raw(service.url, buffer=4_096).send(hello(account))
+    await asyncio.to_thread(raw.texts, 0.5)
+    (one,) = service.app.state.live.hub
+    await _fill(service, account)
+    raw.send(frame(CLOSE, b"\x03\xe8"))
+    await until(lambda: one._wire.disconnected, "the connection is still there")
+    until_empty(service)
+    raw.close()
 
 
 async def _fill(service: Service, account: str) -> None:
@@ -235,6 +251,36 @@ async def test_a_slow_client_is_told_to_pull_and_is_kept(
     raw.close()
 
 
+async def test_what_came_behind_a_push_that_was_not_taken_is_sent(
+    start_service: Start, account: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is of before, and a client may take it for what the `resync` asked for."""
+    monkeypatch.setattr(live_socket, "LEAST_BYTES", 2**40)  # what the kernels still move is nothing
+    service = start_service(live_send_s=4.0, live_change_bytes=200_000)
+    raw = Raw(service.url, buffer=4_096).send(hello(account))
+    await asyncio.to_thread(raw.texts, 0.5)
+    await _fill(service, account)
+    (one,) = service.app.state.live.hub
+    with service.client(account) as client:
+        await asyncio.to_thread(client.put, "/v1/documents/first", json={"value": 1})
+        await until(lambda: one._stalled is not None, "it took all")
+        raw.send(frame(TEXT, b'{"type": "push"}'))
+        await until(lambda: one.busy, "the push did not come")
+        await asyncio.sleep(1.0)  # it was pulled for, and its answer waits
+        await asyncio.to_thread(client.put, "/v1/documents/last", json={"value": 1})
+    await asyncio.sleep(4.0)
+    kinds: set[object] = set()
+    seen: list[object] = []
+    deadline = time.monotonic() + 15
+    while "last" not in seen:
+        assert time.monotonic() < deadline, f"it was forgotten after {kinds}"
+        for got in await asyncio.to_thread(raw.texts, 0.3):
+            kinds.add(got["type"])
+            seen += [change["key"] for change in got.get("changes", [])]  # type: ignore[attr-defined]
+    assert {"resync", "pushed"} <= kinds
+    raw.close()
+
+
 async def _read_until(raw: Raw, kind: str) -> Json:
     deadline = time.monotonic() + 15
     while True:
@@ -257,9 +303,9 @@ async def test_a_client_that_reads_slowly_but_steadily_is_kept(
     raw = Raw(service.url, buffer=4_096).send(hello(account))
     push: Json = {"type": "push", "cursor": None, "mutations": []}
     raw.send(frame(TEXT, json.dumps(push).encode()))
-    got, until = 0, time.monotonic() + 60
+    got, deadline = 0, time.monotonic() + 60
     while got < 600_000:
-        assert time.monotonic() < until
+        assert time.monotonic() < deadline
         # What the kernel has it would deliver even if the service had closed the connection.
         assert got == 0 or service.app.state.live.hub.sockets == 1, f"closed after {got} bytes"
         data = await asyncio.to_thread(raw.socket.recv, 25_000)

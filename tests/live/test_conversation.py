@@ -5,8 +5,10 @@ from uuid import uuid4
 
 import pytest
 
+from app.live.types import Push
+from app.sync.types import SyncRequest
 from tests.conftest import Service
-from tests.live.talk import Json, opened, talking
+from tests.live.talk import Json, opened, talking, until
 from tests.sync.wire import forge_cursor, open_cursor, patch, put, sync
 
 Start = Callable[..., Service]
@@ -196,11 +198,26 @@ async def test_a_push_that_fails_as_a_whole_says_which(service: Service, account
         await talk.send("push", ref=7, mutations=[], cursor="nonsense")
         frame = await talk.next("problem")
         assert (frame["ref"], frame["problem"]["code"]) == (7, "malformed-cursor")
-        await talk.send("push", mutations="none")
-        assert (await talk.next("problem"))["problem"]["code"] == "invalid-request"
-        await talk.send("sing")
-        assert (await talk.next("problem"))["problem"]["code"] == "invalid-request"
+        for ref, (type, wrong) in enumerate((("push", {"mutations": "none"}), ("sing", {}))):
+            await talk.send(type, ref=ref, **wrong)
+            frame = await talk.next("problem")
+            assert (frame["ref"], frame["problem"]["code"]) == (ref, "invalid-request")
+        await talk.send("push", ref=-1)
+        assert "ref" not in await talk.next("problem")
         assert (await talk.push(put("a", 1)))["results"][0]["outcome"] == "applied"
+
+
+async def test_a_push_takes_what_a_sync_takes(service: Service, account: str) -> None:
+    """A client has one outbox for both ways; `pending` was refused here for a while."""
+    assert set(SyncRequest.__struct_fields__) <= set(Push.__struct_fields__)
+    async with talking(service.url, account, "d1") as talk:
+        await talk.push(put("a", 1), pending=3)
+    with service.operator() as operator:
+        path = f"/v1/admin/accounts/{account}/devices"
+        await until(
+            lambda: [d["pending"] for d in operator.get(path).json()["devices"]] == [3],
+            "the device was not noted",
+        )
 
 
 async def test_a_copied_store_is_told_over_a_socket_too(service: Service, account: str) -> None:

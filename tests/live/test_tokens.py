@@ -44,6 +44,17 @@ async def test_a_token_is_renewed_in_band(start_service: Start, account: str) ->
         assert (await talk.push(put("a", 1)))["results"][0]["outcome"] == "applied"
 
 
+async def test_a_token_that_lives_shortly_is_not_asked_for_at_once(
+    start_service: Start, account: str
+) -> None:
+    """Client and service would do nothing but renew it, a second after the other."""
+    service = start_service(live_reauth_s=60.0)
+    async with opened(service.url) as talk:
+        await talk.send("hello", token=token(account, ttl_s=10), device="d1")
+        assert "reauth" not in [frame["type"] for frame in await talk.quiet(2.5)]
+        await talk.next("reauth")
+
+
 async def test_an_expired_token_closes_the_socket(start_service: Start, account: str) -> None:
     """Who signed out elsewhere must not go on listening here."""
     service = start_service(live_reauth_s=1.0)
