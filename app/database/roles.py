@@ -59,12 +59,17 @@ async def grant_role(transaction: AsyncConnection) -> None:
     await transaction.exec_driver_sql(GRANT)
 
 
+async def is_granted(connection: Any) -> bool:
+    """Whether the database has the role and lets it use the tables."""
+    return bool(await connection.fetchval(IS_GRANTED))
+
+
 async def act_as_service(connection: Any) -> None:
     """Lets an asyncpg connection act as the service from now on.
 
     Raises NotGranted rather than leave it the power of its user: a database may be restored
     without its rights under a service that runs.
     """
-    if not await connection.fetchval(IS_GRANTED):
+    if not await is_granted(connection):
         raise NotGranted("the database does not let the service act as its role")
     await connection.execute(BECOME)

@@ -13,7 +13,7 @@ from app.clock import system_clock
 from app.database import embedded
 from app.database.engine import Database
 from app.database.migrate import OLDEST_SERVER, newest_revision, present_revision
-from app.database.roles import ROLE, act_as_service, is_service
+from app.database.roles import ROLE, is_granted
 from app.database.trouble import DATABASE_ERRORS, describe, is_unreachable
 from app.documents.rules import load_registry
 from app.errors import SynclineError
@@ -141,16 +141,11 @@ def _schema(revision: str | None, *, granted: bool) -> Finding:
 
 async def _inspect(url: str) -> list[Finding]:
     try:
-        database = Database(
-            url,
-            pool_size=1,
-            statement_timeout_ms=STATEMENT_TIMEOUT_MS,
-            on_connect=act_as_service,
-        )
+        database = Database(url, pool_size=1, statement_timeout_ms=STATEMENT_TIMEOUT_MS)
         async with database.connection() as connection:
             version = await store.server_version(connection)
             revision = await present_revision(connection)
-            granted = await is_service(connection)
+            granted = await is_granted(connection)
             clock_ms = await store.server_clock_ms(connection)
             risky = await store.switched_off(connection, DURABILITY)
         await database.close()
