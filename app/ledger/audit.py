@@ -26,7 +26,11 @@ async def find_differences(
         if total != added
     ]
     for account, board, score, total in await store.read_wrong_standings(connection, accounts):
-        found.append((account, f"the score on {board!r} is {score}, and the total is {total}"))
+        kept = "there is no score" if score is None else f"the score is {score}"
+        found.append((account, f"{kept} on {board!r}, and the total is {total}"))
+    for account, board, listed in await store.read_wrong_listings(connection, accounts):
+        seen = "shown" if listed else "hidden"
+        found.append((account, f"the score on {board!r} is {seen}, and `player` says otherwise"))
     for account, name, shown, total in await store.read_wrongly_shown(connection, accounts):
         shows = f"does not show {name!r}" if shown is None else f"shows {shown} for {name!r}"
         found.append((account, f"`totals` {shows}, and the total is {total}"))

@@ -22,6 +22,18 @@ STANDINGS = """
 select s.account collate "default", s.board, s.score, t.amount
 from standings s left join totals t on t.account = s.account collate "default" and t.name = s.board
 where s.account = any($1) and s.score is distinct from t.amount
+union all
+select t.account, t.name, null, t.amount from totals t
+where t.account = any($1) and t.name = 'xp' and t.amount <> 0 and not exists (
+    select from standings s where s.account = t.account collate "C" and s.board = t.name
+)
+"""
+LISTINGS = """
+select s.account collate "default", s.board, s.listed
+from standings s
+left join documents d on d.account = s.account collate "default" and d.key = 'player'
+where s.account = any($1)
+  and s.listed = ((d.value -> 'listed')::text is not distinct from 'false')
 """
 SHOWN = """
 with shown as (
@@ -48,8 +60,15 @@ async def read_totals(connection: Any, accounts: Sequence[str]) -> list[tuple[st
 
 
 async def read_wrong_standings(connection: Any, accounts: Sequence[str]) -> list[Any]:
-    """Scores that are not the total of that name: account, board, score, total."""
+    """Scores that are not the total of that name, or are missing (None): account, board, score,
+    total. Those of weeks may be missing, since old weeks are pruned."""
     rows: list[Any] = await connection.fetch(STANDINGS, accounts)
+    return rows
+
+
+async def read_wrong_listings(connection: Any, accounts: Sequence[str]) -> list[Any]:
+    """Scores that are shown against the will of `player`, or hidden: account, board, listed."""
+    rows: list[Any] = await connection.fetch(LISTINGS, accounts)
     return rows
 
 

@@ -9,9 +9,14 @@ from tests.sync.database import fetch
 from tests.sync.wire import put, sync
 
 TAMPERING = [
+    ("delete from standings where board = 'xp'", "there is no score on 'xp', and the total is 10"),
+    (
+        "update standings set listed = false where board = 'xp'",
+        "the score on 'xp' is hidden, and `player` says otherwise",
+    ),
     ("update totals set amount = amount + 1 where name = 'xp'", "the total 'xp' is 11, and"),
     ("delete from totals where name = 'points'", "the total 'points' is 0, and its events"),
-    ("update standings set score = 7 where board = 'xp'", "the score on 'xp' is 7, and the"),
+    ("update standings set score = 7 where board = 'xp'", "the score is 7 on 'xp', and the"),
     (
         """update documents set value = '{"events":2,"points":5,"xp":999}' where key = 'totals'""",
         "`totals` shows 999 for 'xp', and the total is 10",
