@@ -310,9 +310,16 @@ class _Case:
 
     def _project(self) -> Decision:
         """Events change a document that only the service writes, always on its current state."""
-        assert self.mutation.projection is not None
-        held = self.rule.bottom if self.current is None else self._state(self.current)
-        state = self.mutation.projection(self.rule, held)
+        current, projection = self.current, self.mutation.projection
+        assert projection is not None
+        try:
+            held = self.rule.bottom if current is None else self._state(current)
+        except SynclineError:
+            # A client wrote it before the key was the service's own, and it is no such document.
+            assert current is not None
+            stored = self._encode(projection(self.rule, self.rule.bottom))
+            return self._write(stored, current.epoch + 1, self._next_version())
+        state = projection(self.rule, held)
         return self._write_state(state, self._encode(state), None)
 
     def _import(self) -> Decision:

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -16,8 +16,10 @@ from merge_rules.canonical import encode
 from merge_rules.rule import State
 from merge_rules.state import decode as decode_state
 from merge_rules.state import encode as encode_state
+from tests.conftest import Service
 from tests.ledger.test_events import DAY_MS, now_ms
 from tests.ledger.wire import audit, outcomes, record, session, value
+from tests.sync.database import fetch
 
 START_MS = 1_790_000_000_000
 
@@ -71,6 +73,25 @@ def test_a_session_with_nothing_in_it(client: httpx.Client) -> None:
     profile = value(client, "profile")
     assert (profile["total_sessions"], profile["last_session"]["accuracy"]) == (1, 0.0)
     assert "blink_speed" not in profile
+
+
+@pytest.mark.parametrize("before", ["mine", [1], {"total_points": "many"}, {"name": "Maja"}])
+def test_a_document_of_earlier_times_gives_way(service: Service, before: Any) -> None:
+    """A client may have written the key before it was the service's own: its account must not be
+    shut out of events for that, and what it wrote stays among the revisions."""
+    account = f"player-{uuid4()}"
+    with service.client(account) as client:
+        client.put("/v1/documents/notes", json={"value": before, "base": 0})
+        for table in ("documents", "revisions"):
+            change = f"update {table} set key = 'profile' where account = $1"
+            fetch(service.database_url, change, account)
+        touch = "update heads set tag = tag + 1 where account = $1"
+        fetch(service.database_url, touch, account)
+        assert outcomes(record(client, session(5, 2.0))) == ["accepted"]
+        profile = client.get("/v1/documents/profile").json()
+        assert (profile["version"], profile["value"]["total_points"]) == (2, 5)
+        assert client.get("/v1/documents/profile/revisions/1").json()["value"] == before
+        audit(client)
 
 
 sessions = st.lists(
