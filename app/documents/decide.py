@@ -15,18 +15,15 @@ from msgspec import Raw
 
 from app.documents.model import Decision, History, Limits, Mutation, Proposed, Snapshot
 from app.documents.own_view import OwnView
+from app.documents.refusals import refused
 from app.documents.types import DocumentView
 from app.errors import Code, SynclineError
 from merge_rules.canonical import MAX_DEPTH, too_deep, too_many_keys
 from merge_rules.receipt import explain
 from merge_rules.refusal import (
-    DeviceRequired,
     NotCanonical,
-    NotJson,
     OperationRefused,
     Refusal,
-    WrongType,
-    pointer,
 )
 from merge_rules.rule import ABSENT, Rule, State
 from merge_rules.state import Stored, encode
@@ -67,21 +64,6 @@ def decide(
         log.exception("rule failed", rule=type(rule).__name__, key=mutation.key)
         detail = f"The rule of {mutation.key!r} failed on this write; the service's log says how."
         return Decision(None, current, problem=SynclineError(Code.RULE_FAILED, detail))
-
-
-def refused(refusal: Refusal) -> SynclineError:
-    """A refusal of `merge_rules` as a problem that names the path at fault."""
-    codes: dict[type[Refusal], Code] = {
-        NotJson: Code.MALFORMED_JSON,
-        NotCanonical: Code.INVALID_VALUE,
-        WrongType: Code.WRONG_TYPE,
-        DeviceRequired: Code.DEVICE_REQUIRED,
-        OperationRefused: Code.INVALID_OPERATION,
-    }
-    # A rule of an app's own may raise a refusal of its own kind.
-    known = [codes[kind] for kind in type(refusal).__mro__ if kind in codes]
-    code = known[0] if known else Code.RULE_FAILED
-    return SynclineError(code, f"{refusal}.", path=pointer(refusal.path))
 
 
 def view(document: Snapshot) -> DocumentView:

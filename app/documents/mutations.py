@@ -8,8 +8,8 @@ from uuid import UUID
 
 from msgspec import Raw, UnsetType
 
-from app.documents.decide import refused
 from app.documents.model import Horizon, Mutation, Projection
+from app.documents.refusals import refused
 from app.documents.types import (
     DeleteQuery,
     OperationBody,

@@ -7,7 +7,8 @@ from uuid import UUID
 
 import msgspec
 
-from app.documents.decide import FAILURES, refused
+from app.documents.decide import FAILURES
+from app.documents.refusals import refused
 from app.errors import Code, SynclineError
 from app.ledger.decide import failed, limited
 from app.ledger.event_type import EventType, EventTypes, Reads
