@@ -192,9 +192,13 @@ class Metrics(Collector):
         )
         _add(lags, [], _in_seconds(lag.buckets, lag.sum_s))
         yield lags
-        yield GaugeMetricFamily(
-            "syncline_live_waiting", "Accounts that are behind", live.deliveries.waiting
+        waiting = GaugeMetricFamily(
+            "syncline_live_waiting", "Accounts and sockets that wait", labels=["for"]
         )
+        waiting.add_metric(["delivery"], live.deliveries.waiting)
+        waiting.add_metric(["relay"], live.relay.waiting)
+        waiting.add_metric(["presence"], live.presence.waiting)
+        yield waiting
         yield GaugeMetricFamily(
             "syncline_live_presence_rows", "Own sockets in the table", live.presence.rows
         )

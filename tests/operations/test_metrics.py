@@ -168,6 +168,8 @@ async def test_sockets_are_counted(start_service: StartService) -> None:
     assert value(samples, "syncline_live_sockets") == 2
     assert value(samples, "syncline_live_accounts") == 1
     assert value(samples, "syncline_live_presence_rows") == 2
+    waiting = {dict(labels)["for"] for name, labels in samples if name == "syncline_live_waiting"}
+    assert waiting == {"delivery", "relay", "presence"}
     assert value(samples, "syncline_live_relay_up") == 1
     assert value(samples, "syncline_live_frames_total", type="changes") >= 3
     assert value(samples, "syncline_live_lag_seconds_count") >= 2
