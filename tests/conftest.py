@@ -26,6 +26,7 @@ import httpx
 import msgspec
 import pytest
 import uvicorn
+from hypothesis import settings as hypothesis_settings
 
 from app.auth.tokens import mint
 from app.clock import system_clock
@@ -36,6 +37,11 @@ from app.http_protocol import BoundedHttpProtocol
 from app.main import create_app
 from app.settings import Settings
 from app.socket_protocol import SocketProtocol
+
+# A deadline would assert a timing, and no test here does: examples that start a service, write to a
+# database or read a whole document back take as long as the machine lets them.
+hypothesis_settings.register_profile("no timings", hypothesis_settings.default, deadline=None)
+hypothesis_settings.load_profile("no timings")
 
 SECRET = "only-for-tests-" + "0" * 32
 ADMIN_TOKEN = "only-for-operators-" + "0" * 32

@@ -128,7 +128,7 @@ lines = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(st.lists(cells, min_size=2, max_size=2), max_size=12))
 def test_what_a_csv_writer_writes_is_read(
     tmp_path_factory: pytest.TempPathFactory, table: list[list[str]]
@@ -141,7 +141,7 @@ def test_what_a_csv_writer_writes_is_read(
     assert shown(read(path)) == [{"a": row[0], "b": row[1]} for row in table]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(lines, max_size=15), st.sampled_from(["csv", "jsonl"]), st.integers(1, 4))
 @example([b'"', b"1,2", b'"x', b"3,4"], "csv", 1)
 def test_reading_goes_on_at_every_end(

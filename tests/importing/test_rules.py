@@ -43,7 +43,7 @@ EVENTS = EventIntake(shipped_event_types(), 16 * 1024, 366)
 parts = st.text("ab:.", min_size=1, max_size=4)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(parts, parts, parts, parts, st.sampled_from([":", "::", "a", ".:"]))
 def test_two_rows_never_share_a_key_by_accident(a: str, b: str, c: str, d: str, sep: str) -> None:
     """`a:b` + `c` must not become the document of `a` + `b:c`: two lessons would be one."""
@@ -71,7 +71,7 @@ def read(value: Any, reading: Any) -> Any:
     return both[0]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29)),
     st.integers(-14 * 60, 14 * 60),
@@ -132,7 +132,7 @@ def test_one_reading_each(value: Any, reading: Any, expected: Any) -> None:
     assert (type(found), found) == (type(expected), expected)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.dictionaries(st.sampled_from(["id", "data", "at", "n"]), json_values()),
     st.sampled_from(
@@ -235,7 +235,7 @@ def test_imports_join_in_any_order_and_repeat_without_effect(name: str) -> None:
     rule = RULES[name]
     value = values_of(rule)
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(
         st.lists(
             st.tuples(value, st.integers(0, 4), st.sampled_from(["old", "other"])),
@@ -267,7 +267,7 @@ def test_what_people_wrote_stays_when_an_import_comes_again(name: str) -> None:
     rule = RULES[name]
     value = values_of(rule)
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(value, st.lists(value, min_size=1, max_size=3), st.integers(0, 1_000))
     def law(old: Any, edits: list[Any], dated_ms: int) -> None:
         mutation = imported(old, dated_ms)
@@ -286,7 +286,7 @@ def test_what_was_written_before_an_import_is_not_lost(name: str) -> None:
     rule = RULES[name]
     value = values_of(rule)
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(value, value)
     def law(old: Any, new: Any) -> None:
         before = written(rule, None, new, "phone", 2_000)
@@ -383,7 +383,7 @@ def event_of(number: int, fact: Fact) -> Event:
     return event(OPENING, number, {"totals": says})
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(facts, st.randoms(use_true_random=False), st.lists(st.integers(1, 9), max_size=2))
 @example([("xp", 20), ("claim xp", 10), ("xp", -15)], random.Random(1), [])
 def test_the_same_points_count_once_in_whatever_order(

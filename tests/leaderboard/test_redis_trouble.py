@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+import redis
 
 from app.leaderboard import keeper, leaderboard, redis_boards, store
 from app.leaderboard.names import invented_name
@@ -206,8 +207,6 @@ async def test_old_data_comes_back(scene: Scene) -> None:
 
 def _raw(server: Server) -> Any:
     """A client that leaves bytes as they are."""
-    import redis  # noqa: PLC0415
-
     return redis.Redis(port=server.port)
 
 

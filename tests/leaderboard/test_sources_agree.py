@@ -113,7 +113,7 @@ def play(lab: Lab, shared_server: Server, runner: asyncio.Runner) -> Play:
 
 @settings(
     max_examples=150,
-    deadline=None,
+    # Every example empties the same servers first; each asks three sources after every step.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(steps=st.lists(STEPS, min_size=8, max_size=40))

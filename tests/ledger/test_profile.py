@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.ledger.event_type import Occasion
@@ -123,7 +123,6 @@ def profile_of(numbered: list[tuple[int, Session]]) -> dict[str, Any]:
     return value
 
 
-@settings(deadline=None)  # states are stored and read back, which takes its time
 @given(sessions, st.randoms(use_true_random=False))
 def test_the_order_of_arrival_makes_no_difference(found: list[Session], random: Any) -> None:
     """Offline devices send late: the same sessions must make the same bytes."""
@@ -132,7 +131,6 @@ def test_the_order_of_arrival_makes_no_difference(found: list[Session], random: 
     assert encode(profile_of(shuffled)) == encode(profile_of(numbered))
 
 
-@settings(deadline=None)  # states are stored and read back, which takes its time
 @given(sessions)
 def test_the_profile_is_what_a_person_would_reckon(found: list[Session]) -> None:
     """An oracle of ten lines: sums, the average of the source, days."""

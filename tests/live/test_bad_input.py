@@ -360,7 +360,8 @@ SCRAPS = st.one_of(
 @given(greets=st.booleans(), scraps=st.lists(SCRAPS, max_size=6), cuts=st.booleans())
 @settings(
     max_examples=120,
-    deadline=None,
+    # The service is the same for all examples, since what harms it has to show in later ones; each
+    # example opens sockets and waits for their end.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_nothing_that_is_sent_harms_the_others(
