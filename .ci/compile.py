@@ -51,7 +51,7 @@ class CompileHook(BuildHookInterface[Any]):
         """What compiling needs, with the versions that the project pins; nothing without it."""
         if not _is_wanted("editable" if _builds_editable() else "standard"):
             return []
-        if _obstacle() is not None:
+        if obstacle() is not None:
             return []
         extra = self.metadata.core.optional_dependencies["compiling"]
         typed = tuple(self.config["typed-by"])
@@ -62,7 +62,7 @@ class CompileHook(BuildHookInterface[Any]):
         if not _is_wanted(version):
             return
         self._scratch = TemporaryDirectory(prefix="syncline-compile-")
-        problem = _obstacle() or self._compile(Path(self._scratch.name))
+        problem = obstacle() or self._compile(Path(self._scratch.name))
         if problem is not None:
             if os.environ.get(SWITCH) == "1":
                 raise RuntimeError(f"{SWITCH} is 1, and {problem}")
@@ -120,7 +120,7 @@ def _builds_editable() -> bool:
     return "get_requires_for_build_editable" in sys.argv
 
 
-def _obstacle() -> str | None:
+def obstacle() -> str | None:
     """Why nothing can be compiled on this machine; None if it can be."""
     if sys.implementation.name != "cpython":
         return "only CPython can be compiled for"
