@@ -299,7 +299,7 @@ def decided(seed: int, mutations: int) -> list[Any]:
 def main(arguments: Sequence[str]) -> None:
     seed, mutations = map(int, arguments)
     # Rules that fail are meant to: the log of each would take a second.
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(CRITICAL + 1))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(CRITICAL))
     print(json.dumps(is_compiled()))
     for line in decided(seed, mutations):
         print(json.dumps(line))
