@@ -13,13 +13,13 @@ from time import perf_counter
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
-from app import problems
 from app.answer import Answer
 from app.auth.tokens import Verifier
 from app.documents.documents import Documents
 from app.documents.routes import get_answer, put_answer
-from app.failures import failure
+from app.failures import failed
 from app.metering import RouteMeter, Traffic
+from app.neighbours.serving import Write
 from app.sync.exchange import Exchange
 from app.sync.routes import sync_answer
 
@@ -51,7 +51,7 @@ class HotRoutes:
         router: ASGIApp,
         verifier: Verifier,
         documents: Documents,
-        exchange: Exchange,
+        write: Write,
         traffic: Traffic,
         *,
         max_body_bytes: int,
@@ -63,7 +63,7 @@ class HotRoutes:
         self._longest = min(USUAL_BODY_BYTES, max_body_bytes)
         self._verifier = verifier
         self._documents = documents
-        self._exchange = exchange
+        self._write = write
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         hot = self._hot(scope) if scope["type"] == ScopeType.HTTP else None
@@ -79,7 +79,7 @@ class HotRoutes:
                 return
             answer = await work(account, body)
         except Exception as error:
-            answer = _failed(error, scope)  # type: ignore[arg-type]
+            answer = failed(error, scope["method"], scope["path"])  # type: ignore[typeddict-item]
         await _send(send, answer)
         meter.note(answer.status, started)
 
@@ -89,7 +89,9 @@ class HotRoutes:
             return None
         path, method = scope["raw_path"], scope["method"]
         if path == _SYNC:
-            return (self._syncs, self._sync) if method == "POST" else None
+            if method != "POST":
+                return None
+            return self._syncs, lambda account, body: self._write(account, None, body)
         document = _DOCUMENT.fullmatch(path)
         if document is None:
             return None
@@ -97,11 +99,8 @@ class HotRoutes:
         if method == "GET":
             return self._gets, lambda account, _: get_answer(self._documents, account, key)
         if method == "PUT":
-            return self._puts, lambda account, body: put_answer(self._documents, account, key, body)
+            return self._puts, lambda account, body: self._write(account, key, body)
         return None
-
-    def _sync(self, account: str, body: bytes) -> Awaitable[Answer]:
-        return sync_answer(self._exchange, account, body)
 
     def _asked(self, scope: HTTPScope) -> tuple[str, int] | None:
         """Account and length of the body; None where the router has to look."""
@@ -119,6 +118,15 @@ class HotRoutes:
             return None
         principal = self._verifier.cached(token[7:].decode("latin-1"))
         return None if principal is None else (principal.account, length or 0)
+
+
+def write_answer(
+    documents: Documents, exchange: Exchange, account: str, key: str | None, body: bytes
+) -> Awaitable[Answer]:
+    """Answers a PUT of the document `key`, or a sync where that is None."""
+    if key is None:
+        return sync_answer(exchange, account, body)
+    return put_answer(documents, account, key, body)
 
 
 async def _body(receive: Receive, length: int) -> bytes | None:
@@ -140,9 +148,3 @@ async def _send(send: Send, answer: Answer) -> None:
     ]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body, "more_body": False})
-
-
-def _failed(error: Exception, scope: HTTPScope) -> Answer:
-    status, headers, body = failure(error, scope["method"], scope["path"])
-    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    return Answer(status, raw, body, problems.MEDIA_TYPE.encode())
