@@ -1,9 +1,9 @@
 """The hottest requests, past the router: a document written or read, and a sync, plainly asked.
 
 What a router, a request object and dependency injection do for a request costs more than the
-write itself. So a request that needs none of it (a token that was verified before, a key as it
-stands, no query, no conditional header, a body of a known and usual size) goes straight to the
-same functions that the routes call. Everything else takes the router.
+write itself. So a request that needs none of it (a good token, a key as it stands, no query, no
+conditional header, a body of a known and usual size) goes straight to the same functions that the
+routes call. Everything else takes the router.
 """
 
 import re
@@ -17,6 +17,7 @@ from app.answer import Answer
 from app.auth.tokens import Verifier
 from app.documents.documents import Documents
 from app.documents.routes import get_answer, put_answer
+from app.errors import SynclineError
 from app.failures import failed
 from app.metering import RouteMeter, Traffic
 from app.neighbours.serving import Write
@@ -68,11 +69,12 @@ class HotRoutes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         hot = self._hot(scope) if scope["type"] == ScopeType.HTTP else None
         asked = None if hot is None else self._asked(scope)  # type: ignore[arg-type]
-        if hot is None or asked is None:
+        account = None if asked is None else await self._account(asked[0])
+        if hot is None or asked is None or account is None:
             await self._router(scope, receive, send)
             return
         started = perf_counter()
-        (meter, work), (account, length) = hot, asked
+        (meter, work), (_, length) = hot, asked
         try:
             body = await _body(receive, length)
             if body is None:
@@ -103,7 +105,7 @@ class HotRoutes:
         return None
 
     def _asked(self, scope: HTTPScope) -> tuple[str, int] | None:
-        """Account and length of the body; None where the router has to look."""
+        """Token and length of the body; None where the router has to look."""
         token, length = None, None
         for name, value in scope["headers"]:
             if name == b"authorization" and token is None:
@@ -116,8 +118,17 @@ class HotRoutes:
             return None
         if (scope["method"] == "GET") != (length is None) or (length or 0) > self._longest:
             return None
-        principal = self._verifier.cached(token[7:].decode("latin-1"))
-        return None if principal is None else (principal.account, length or 0)
+        return token[7:].decode("latin-1"), length or 0
+
+    async def _account(self, token: str) -> str | None:
+        """The account of a good token; None where the router has to say what is wrong."""
+        principal = self._verifier.cached(token)
+        if principal is None:
+            try:
+                principal = await self._verifier.verify(token)
+            except SynclineError:
+                return None
+        return principal.account
 
 
 def write_answer(
