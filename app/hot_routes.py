@@ -69,11 +69,11 @@ class HotRoutes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         hot = self._hot(scope) if scope["type"] == ScopeType.HTTP else None
         asked = None if hot is None else self._asked(scope)  # type: ignore[arg-type]
+        started = perf_counter()
         account = None if asked is None else await self._account(asked[0])
         if hot is None or asked is None or account is None:
             await self._router(scope, receive, send)
             return
-        started = perf_counter()
         (meter, work), (_, length) = hot, asked
         try:
             body = await _body(receive, length)
