@@ -110,6 +110,19 @@ async def test_each_of_many_goes_on_when_it_is_let_go(url: str) -> None:
             assert not any(task.done() for task in tasks.values())
 
 
+async def test_who_stands_behind_two_whose_documents_are_held_goes_on(url: str) -> None:
+    """After two of them a whole table might be locked, so the rest waits; but not for ever."""
+    names = ["held-1", "held-2", *OTHERS]
+    async with running(plain(url)) as pipeline:
+        await asyncio.gather(*(write(pipeline, name) for name in names))
+        condition = "account in ('held-1', 'held-2')"
+        async with holding(url, f"select from documents where {condition} for update"):
+            tasks = [write(pipeline, name) for name in names]
+            assert versions(await asyncio.gather(*tasks[2:])) == [2] * len(OTHERS)
+            assert not any(task.done() for task in tasks[:2])
+        assert versions(await asyncio.gather(*tasks[:2])) == [2, 2]
+
+
 async def test_an_account_that_is_being_made_elsewhere_is_held_as_well(url: str) -> None:
     """Its head is not to be seen yet, and an insert waits for it."""
     async with running(plain(url)) as pipeline:
