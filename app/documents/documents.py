@@ -71,7 +71,7 @@ class Documents:
         (decision,) = await self._pipeline.submit(Submission(account, [mutation]))
         if decision.problem is not None:
             self.rejected(account, mutation.key, decision.problem)
-            raise decision.problem
+            raise decision.problem.again()
         return decision
 
     async def push(self, submission: Submission) -> list[Decision]:

@@ -161,7 +161,10 @@ class Pipeline:
         self._waiting += size
         self._waiting_of[account] = of_account + size
         self._lane_of(account).add(submission)
-        return await submission.answer
+        answer = await submission.answer
+        if isinstance(answer, SynclineError):
+            raise answer.again()
+        return answer
 
     def _lane_of(self, account: str) -> Lane[Submission]:
         return self._lanes[hash(account) % len(self._lanes)]
@@ -212,11 +215,7 @@ class Pipeline:
             for submission, answer in answers.items():
                 for one in submission.recorded:
                     self.meter.events[one.event.type.name, one.outcome] += 1
-                if submission.answer.done():
-                    continue
-                if isinstance(answer, SynclineError):
-                    submission.answer.set_exception(answer)
-                else:
+                if not submission.answer.done():
                     submission.answer.set_result(answer)
             late = [submission for submission in batch if submission not in answers]
             if late:
@@ -302,18 +301,18 @@ class Pipeline:
                 # Some of its mutations may be committed: it is not to be decided again as a whole.
                 _fail(batch, unavailable())
                 return ()
-            failure = alone.answer.exception()
-            if failure is None:
-                decisions += alone.answer.result()
+            answer = alone.answer.result()
+            if not isinstance(answer, SynclineError):
+                decisions += answer
                 submission.recorded += alone.recorded
-            elif isinstance(failure, SynclineError) and failure.code is Code.INTERNAL:
+            elif answer.code is Code.INTERNAL:
                 if alone.mutations:
-                    decisions.append(Decision(None, None, problem=failure))
+                    decisions.append(Decision(None, None, problem=answer))
                 submission.recorded += [
-                    EventDecision(event, "rejected", failure) for event in alone.events
+                    EventDecision(event, "rejected", answer) for event in alone.events
                 ]
             else:
-                _fail(batch, failure)
+                _fail(batch, answer)
                 return ()
         if not submission.answer.done():
             submission.answer.set_result(decisions)
@@ -508,10 +507,10 @@ def _server_owned(key: str) -> SynclineError:
     )
 
 
-def _fail(batch: Sequence[Submission], error: BaseException) -> None:
+def _fail(batch: Sequence[Submission], error: SynclineError) -> None:
     for submission in batch:
         if not submission.answer.done():
-            submission.answer.set_exception(error)
+            submission.answer.set_result(error.as_value())
 
 
 def _fail_all(batch: Sequence[Submission], error: Exception) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from app.documents.model import Decision, Mutation
+from app.errors import SynclineError
 from app.ledger.model import Event, EventDecision
 
 
@@ -32,10 +33,10 @@ class Submission:
     events: Sequence[Event] = ()
     recorded: list[EventDecision] = field(default_factory=list)
     """What became of each event, once there is an answer."""
-    answer: "asyncio.Future[list[Decision]]" = field(
+    answer: "asyncio.Future[list[Decision] | SynclineError]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
-    """A decision for each mutation."""
+    """A decision for each mutation, or why there is none for the whole."""
 
     @property
     def size(self) -> int:

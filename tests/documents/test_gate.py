@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.database import engine
@@ -47,6 +47,9 @@ class Requests:
             finally:
                 del self.at_work[number]
 
+    def waits(self, number: int) -> bool:
+        return number not in self.at_work and not self.tasks[number].done()
+
     async def end(self, number: int, error: Exception | None = None) -> None:
         if error is None:
             self.ends[number].set_result(None)
@@ -81,7 +84,11 @@ def nothing_is_left(gate: Gate) -> bool:
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["ask", "ask", "end", "cancel", "cancel at its turn", "turn away"]),
+        st.sampled_from(
+            ["ask"] * 4
+            + ["end", "cancel", "fail"]
+            + ["end, cancel next", "fail, cancel next", "cancel at its turn"]
+        ),
         st.sampled_from("ab"),
         st.sampled_from([REQUEST, AT_WORK // 3, AT_WORK // 2, AT_WORK, 3 * AT_WORK]),
         st.integers(0, 9),
@@ -90,7 +97,20 @@ STEPS = st.lists(
 )
 
 
+THREE = [("ask", "a", AT_WORK, 0)] * 3
+SMALL_BEHIND_LARGE = [
+    ("ask", "a", AT_WORK // 2, 0),
+    ("ask", "a", AT_WORK, 0),
+    ("ask", "a", REQUEST, 0),
+]
+
+
 @given(STEPS)
+@example([*THREE, ("cancel at its turn", "a", 1, 0)])
+@example([*THREE, ("end, cancel next", "a", 1, 0)])
+@example([*THREE, ("fail, cancel next", "a", 1, 0)])
+@example([*SMALL_BEHIND_LARGE, ("cancel", "a", 1, 1)])
+@example([*SMALL_BEHIND_LARGE, ("end", "a", 1, 0)])
 def test_the_books_are_kept(steps: list[tuple[str, str, int, int]]) -> None:
     """Whoever leaves, and however: never more than the bound is at work, unless one request is;
     who waits has a reason to, and gets in in order; in the end nothing is left."""
@@ -98,33 +118,47 @@ def test_the_books_are_kept(steps: list[tuple[str, str, int, int]]) -> None:
 
 
 async def _keeps_books(steps: list[tuple[str, str, int, int]]) -> None:
-    gate = Gate(lambda: 0.0)
-    requests = Requests(gate)
+    requests = Requests(Gate(lambda: 0.0))
     asked: dict[int, tuple[str, int]] = {}
     for number, (step, account, size, which) in enumerate(steps):
-        at_work = list(requests.at_work)
-        waiting = [one for one in asked if not requests.tasks[one].done() and one not in at_work]
         if step == "ask":
             asked[number] = (account, size)
             await requests.ask(number, account, size)
-        elif step == "end" and at_work:
-            await requests.end(at_work[which % len(at_work)])
-        elif step == "cancel" and (at_work or waiting):
-            requests.tasks[(at_work + waiting)[which % len(at_work + waiting)]].cancel()
-            await settle()
-        elif step == "cancel at its turn" and at_work and waiting:
-            requests.ends[at_work[which % len(at_work)]].set_result(None)
-            await asyncio.sleep(0)  # now the turns of others may have begun, and they not know it
-            requests.tasks[waiting[which % len(waiting)]].cancel()
-            await settle()
-        elif step == "turn away" and requests.sizes(account):
-            one = next(one for one in at_work if requests.at_work[one][0] == account)
-            await requests.end(one, unavailable())
+        else:
+            own = [one for one, (name, _) in asked.items() if name == account]
+            at_work = [one for one in own if one in requests.at_work]
+            waiting = [one for one in own if requests.waits(one)]
+            await _leave(requests, step, at_work, waiting, which)
         _check(requests, asked)
     await requests.end_all()
     assert all(task.done() for task in requests.tasks.values())
-    assert nothing_is_left(gate)
-    await asyncio.gather(*requests.tasks.values(), return_exceptions=True)
+    assert nothing_is_left(requests.gate)
+    ends = await asyncio.gather(*requests.tasks.values(), return_exceptions=True)
+    expected = (SynclineError, asyncio.CancelledError)
+    assert all(end is None or isinstance(end, expected) for end in ends)
+
+
+async def _leave(
+    requests: Requests, step: str, at_work: list[int], waiting: list[int], which: int
+) -> None:
+    """One of those at work, or that wait, goes in one of the ways in which it may."""
+    present = at_work + waiting
+    if step == "cancel" and present:
+        requests.tasks[present[which % len(present)]].cancel()
+    elif step == "end" and at_work:
+        requests.ends[at_work[which % len(at_work)]].set_result(None)
+    elif step == "fail" and at_work:
+        requests.ends[at_work[which % len(at_work)]].set_exception(unavailable())
+    elif waiting:
+        for one in at_work:
+            if step == "fail, cancel next":
+                requests.ends[one].set_exception(unavailable())
+            else:
+                requests.ends[one].set_result(None)
+        if step != "end, cancel next":
+            await asyncio.sleep(0)  # now it has begun, and the one whose it is does not know yet
+        requests.tasks[waiting[0]].cancel()
+    await settle()
 
 
 def _check(requests: Requests, asked: dict[int, tuple[str, int]]) -> None:
@@ -136,9 +170,7 @@ def _check(requests: Requests, asked: dict[int, tuple[str, int]]) -> None:
         waiting = [
             size
             for number, (name, size) in asked.items()
-            if name == account
-            and number not in requests.at_work
-            and not requests.tasks[number].done()
+            if name == account and requests.waits(number)
         ]
         if waiting:
             assert sizes, "they wait for nobody"
@@ -198,6 +230,17 @@ async def test_there_is_no_more_room_to_wait_in_than_is_said(
     await requests.end_all()
     assert [number for _, number in requests.entered] == [0, 3, 1]
     assert nothing_is_left(requests.gate)
+
+
+async def test_who_has_gone_takes_no_room() -> None:
+    """A line that never ends lets in any number, one after another."""
+    requests = Requests(Gate(lambda: 0.0))
+    for number in range(30):
+        await requests.ask(number, "a", WAITING_OF_ONE // 10)
+        if number >= 5:
+            await requests.end(number - 5)
+    await requests.end_all()
+    assert [number for _, number in requests.entered] == list(range(30))
 
 
 async def test_who_waits_behind_a_failure_of_the_database_fails_with_it() -> None:

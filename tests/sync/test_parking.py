@@ -241,13 +241,13 @@ async def test_a_fault_sets_no_account_aside_for_ever(url: str) -> None:
 
     def fail(batch: Sequence[Submission], error: SynclineError) -> None:
         for submission in batch:
-            submission.answer.set_exception(error)
+            submission.answer.set_result(error)
 
     database = plain(url)
     parking = Parking(database, _Raises(), fail, let_go.append, 100)
     submissions = [Submission(name, [put("notes", 1, 0)]) for name in "ab"]
     parking.add(submissions)
-    answers = await asyncio.gather(*(one.answer for one in submissions), return_exceptions=True)
+    answers = await asyncio.gather(*(one.answer for one in submissions))
     assert [getattr(answer, "code", None) for answer in answers] == [Code.INTERNAL] * 2
     assert let_go == ["a", "b"]
     assert parking.accounts == 0
