@@ -9,12 +9,13 @@ same functions that the routes call. Everything else takes the router.
 import re
 from collections.abc import Awaitable, Callable
 from time import perf_counter
+from typing import Any
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from app import problems
-from app.answer import Answer
+from app.answer import WHOLE, Answer
 from app.auth.tokens import Verifier
 from app.documents.documents import Documents
 from app.documents.routes import get_answer, put_answer
@@ -80,7 +81,7 @@ class HotRoutes:
             answer = await work(account, body)
         except Exception as error:
             answer = _failed(error, scope)  # type: ignore[arg-type]
-        await _send(send, answer)
+        await _send(scope, send, answer)  # type: ignore[arg-type]
         meter.note(answer.status, started)
 
     def _hot(self, scope: HTTPScope) -> tuple[RouteMeter, Work] | None:
@@ -132,12 +133,11 @@ async def _body(receive: Receive, length: int) -> bytes | None:
     return body
 
 
-async def _send(send: Send, answer: Answer) -> None:
-    headers = [
-        (b"content-type", answer.media_type),
-        (b"content-length", str(len(answer.body)).encode()),
-        *answer.headers,
-    ]
+async def _send(scope: HTTPScope, send: Send, answer: Answer) -> None:
+    whole: Any = (scope.get("extensions") or {}).get(WHOLE)
+    if whole is not None and whole(answer):
+        return
+    headers = answer.all_headers()
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body, "more_body": False})
 

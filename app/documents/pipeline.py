@@ -294,7 +294,7 @@ class Pipeline:
             log.error("mutation failed", key=key, exc_info=error)
             _fail(batch, SynclineError(Code.INTERNAL, "The service's log says why."))
             return ()
-        submission.recorded = []
+        submission.recorded, submission.seqs = [], None
         decisions: list[Decision] = []
         for alone in _apart(submission):
             if await self._commit(connection, [alone], lock=lock):
@@ -357,6 +357,8 @@ class Pipeline:
             for listener in self._listeners:
                 listener(committed)
         assert not lock or heads.keys() == workspace.heads.keys(), "a locked head changed"
+        for submission in batch:
+            submission.era = workspace.era
         return {one: answer for one, answer in answers.items() if one.account in heads}
 
     async def _attempt(
@@ -421,6 +423,7 @@ class Pipeline:
                 "the same mutations again under it.",
             )
         behind = submission.checks_fork and is_behind(submission, workspace)
+        before = workspace.seqs[submission.account]
         decisions = []
         for mutation in submission.mutations:
             decision = self._decide_one(submission.account, mutation, workspace)
@@ -434,6 +437,7 @@ class Pipeline:
                 workspace.record(submission.account, mutation, decision, numbered=numbered)
             decisions.append(decision)
         submission.recorded = self._record(submission, workspace)
+        submission.seqs = (before, workspace.seqs[submission.account])
         return decisions
 
     def _record(self, submission: Submission, workspace: Workspace) -> list[EventDecision]:

@@ -244,12 +244,15 @@ class Changes:
     """What events changed."""
 
 
-async def write(connection: Any, changes: Changes, history: int) -> set[str]:
-    """Writes a batch in one statement; the accounts whose head was still as it says."""
+async def write(
+    connection: Any, changes: Changes, history: int
+) -> tuple[Sequence[str], str | None]:
+    """Writes a batch in one statement; the accounts whose head was still as it says, and the era
+    of the database."""
     parts = {name: columns for name, columns in _parts(changes, history) if columns}
     arguments = [column for columns in parts.values() for column in columns]
     rows = await connection.fetch(sql.write(tuple(parts)), *arguments)
-    return {row[0] for row in rows}
+    return [row[0] for row in rows], rows[0][1] if rows else None
 
 
 def _parts(changes: Changes, history: int) -> Iterator[tuple[str, list[Sequence[Any]]]]:

@@ -33,6 +33,11 @@ class Submission:
     events: Sequence[Event] = ()
     recorded: list[EventDecision] = field(default_factory=list)
     """What became of each event, once there is an answer."""
+    seqs: tuple[int, int] | None = None
+    """The sequence of the account just before and just after, once there is an answer: what lies
+    between was changed by this and nothing else. None where that is not known."""
+    era: str | None = None
+    """Of the database, when this was committed to it."""
     answer: "asyncio.Future[list[Decision] | SynclineError]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
