@@ -56,7 +56,7 @@ def decide(
         decision.base = case.base
         return decision
     except SynclineError as error:
-        return Decision(None, current, problem=error)
+        return Decision(None, current, problem=error.as_value())
     except Refusal as refusal:
         return Decision(None, current, problem=refused(refusal))
     except FAILURES:

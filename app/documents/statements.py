@@ -17,6 +17,12 @@ select account, seq, tag from heads where account = any($1)
 LOCK_HEADS = """
 select account, seq, tag from heads where account = any($1) order by account for update
 """
+FIND_HELD = """
+with free as (select account from heads where account = any($1) for update skip locked)
+select h.account, f.account is null as held
+from heads h left join free f on f.account = h.account
+where h.account = any($1)
+"""
 CREATE_HEADS = """
 insert into heads (account, seq) select account, 0 from unnest($1::text[]) account
 order by account on conflict (account) do nothing

@@ -81,6 +81,11 @@ async def read_heads(
     return {row[0]: Head(row[1], row[2]) for row in rows}
 
 
+async def find_held(connection: Any, accounts: Sequence[str]) -> dict[str, bool]:
+    """Whether anybody holds a head just now, of those accounts that have one; it never waits."""
+    return {row[0]: row[1] for row in await connection.fetch(sql.FIND_HELD, accounts)}
+
+
 async def read_documents(
     connection: Any, accounts: Sequence[str], ids: Iterable[DocumentId]
 ) -> dict[DocumentId, Snapshot]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from app.documents.model import Decision, Mutation
+from app.errors import SynclineError
 from app.ledger.model import Event, EventDecision
 
 
@@ -37,10 +38,10 @@ class Submission:
     between was changed by this and nothing else. None where that is not known."""
     era: str | None = None
     """Of the database, when this was committed to it."""
-    answer: "asyncio.Future[list[Decision]]" = field(
+    answer: "asyncio.Future[list[Decision] | SynclineError]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
-    """A decision for each mutation."""
+    """A decision for each mutation, or why there is none for the whole."""
 
     @property
     def size(self) -> int:

@@ -145,6 +145,11 @@ class Metrics(Collector):
             "Batches that were tried again after trouble with the database",
             meter.retries,
         )
+        yield GaugeMetricFamily(
+            "syncline_accounts_parked",
+            "Accounts whose writes wait for another session that holds them",
+            self._sources.pipeline.parked,
+        )
 
         events = CounterMetricFamily(
             "syncline_events", "Events by what became of them", labels=["type", "outcome"]

@@ -10,6 +10,7 @@ from msgspec import UNSET, Raw, UnsetType
 from app.database.engine import Database
 from app.database.era import Era
 from app.documents.documents import Documents
+from app.documents.gate import Gate
 from app.documents.model import Decision, Mutation
 from app.documents.reader import Reader
 from app.documents.submission import Submission
@@ -68,6 +69,11 @@ class Exchange:
     def era(self) -> str:
         """The newest era that this process has met."""
         return self._era.newest
+
+    @property
+    def gate(self) -> Gate:
+        """What a sync passes before it is decoded, until its answer is encoded."""
+        return self._documents.gate
 
     async def sync(self, account: str, request: SyncRequest) -> SyncAnswer:
         """Pushes, then pulls. Raises SynclineError for the request as a whole.
