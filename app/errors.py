@@ -5,7 +5,7 @@ status; `docs/reference/errors.md` tells the caller what to do about it.
 """
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 
 class Code(StrEnum):
@@ -75,6 +75,19 @@ class SynclineError(Exception):
         self.code = code
         self.detail = detail
         self.extensions = extensions
+
+    def as_value(self) -> Self:
+        """The error as something to keep, which forgets the frames that raised it.
+
+        They hold what it is kept in: a cycle, which only Python's collector would find, and while
+        that looks nobody is served.
+        """
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
+
+    def again(self) -> "SynclineError":
+        """Another of the same, to be raised where this one is kept."""
+        return SynclineError(self.code, self.detail, **self.extensions)
 
 
 def cursor_expired() -> SynclineError:

@@ -6,6 +6,7 @@ import structlog
 from litestar.exceptions import HTTPException
 
 from app import problems
+from app.answer import Answer
 from app.database.engine import unavailable
 from app.database.retry import is_database_trouble
 from app.errors import Code, SynclineError
@@ -31,6 +32,13 @@ def failure(error: Exception, method: str, path: str) -> Failure:
     if isinstance(error, HTTPException) and error.headers:
         headers.update(error.headers)
     return Failure(problems.STATUS[expected.code], headers, problems.render(expected))
+
+
+def failed(error: Exception, method: str, path: str) -> Answer:
+    """The same, for what goes past the router."""
+    status, headers, body = failure(error, method, path)
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    return Answer(status, raw, body, problems.MEDIA_TYPE.encode())
 
 
 def _expected(error: Exception, *, reads: bool) -> SynclineError | None:

@@ -1,25 +1,27 @@
 """The hottest requests, past the router: a document written or read, and a sync, plainly asked.
 
 What a router, a request object and dependency injection do for a request costs more than the
-write itself. So a request that needs none of it (a token that was verified before, a key as it
-stands, no query, no conditional header, a body of a known and usual size) goes straight to the
-same functions that the routes call. Everything else takes the router.
+write itself. So a request that needs none of it (a good token, a key as it stands, no query, no
+conditional header, a body of a known and usual size) goes straight to the same functions that the
+routes call. Everything else takes the router.
 """
 
 import re
 from collections.abc import Awaitable, Callable
 from time import perf_counter
+from typing import Any
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
-from app import problems
-from app.answer import Answer
+from app.answer import WHOLE, Answer
 from app.auth.tokens import Verifier
 from app.documents.documents import Documents
 from app.documents.routes import get_answer, put_answer
-from app.failures import failure
+from app.errors import SynclineError
+from app.failures import failed
 from app.metering import RouteMeter, Traffic
+from app.neighbours.serving import Write
 from app.sync.exchange import Exchange
 from app.sync.routes import sync_answer
 
@@ -51,7 +53,7 @@ class HotRoutes:
         router: ASGIApp,
         verifier: Verifier,
         documents: Documents,
-        exchange: Exchange,
+        write: Write,
         traffic: Traffic,
         *,
         max_body_bytes: int,
@@ -63,24 +65,25 @@ class HotRoutes:
         self._longest = min(USUAL_BODY_BYTES, max_body_bytes)
         self._verifier = verifier
         self._documents = documents
-        self._exchange = exchange
+        self._write = write
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         hot = self._hot(scope) if scope["type"] == ScopeType.HTTP else None
         asked = None if hot is None else self._asked(scope)  # type: ignore[arg-type]
-        if hot is None or asked is None:
+        started = perf_counter()
+        account = None if asked is None else await self._account(asked[0])
+        if hot is None or asked is None or account is None:
             await self._router(scope, receive, send)
             return
-        started = perf_counter()
-        (meter, work), (account, length) = hot, asked
+        (meter, work), (_, length) = hot, asked
         try:
             body = await _body(receive, length)
             if body is None:
                 return
             answer = await work(account, body)
         except Exception as error:
-            answer = _failed(error, scope)  # type: ignore[arg-type]
-        await _send(send, answer)
+            answer = failed(error, scope["method"], scope["path"])  # type: ignore[typeddict-item]
+        await _send(scope, send, answer)  # type: ignore[arg-type]
         meter.note(answer.status, started)
 
     def _hot(self, scope: HTTPScope) -> tuple[RouteMeter, Work] | None:
@@ -89,7 +92,9 @@ class HotRoutes:
             return None
         path, method = scope["raw_path"], scope["method"]
         if path == _SYNC:
-            return (self._syncs, self._sync) if method == "POST" else None
+            if method != "POST":
+                return None
+            return self._syncs, lambda account, body: self._write(account, None, body)
         document = _DOCUMENT.fullmatch(path)
         if document is None:
             return None
@@ -97,14 +102,11 @@ class HotRoutes:
         if method == "GET":
             return self._gets, lambda account, _: get_answer(self._documents, account, key)
         if method == "PUT":
-            return self._puts, lambda account, body: put_answer(self._documents, account, key, body)
+            return self._puts, lambda account, body: self._write(account, key, body)
         return None
 
-    def _sync(self, account: str, body: bytes) -> Awaitable[Answer]:
-        return sync_answer(self._exchange, account, body)
-
     def _asked(self, scope: HTTPScope) -> tuple[str, int] | None:
-        """Account and length of the body; None where the router has to look."""
+        """Token and length of the body; None where the router has to look."""
         token, length = None, None
         for name, value in scope["headers"]:
             if name == b"authorization" and token is None:
@@ -117,8 +119,26 @@ class HotRoutes:
             return None
         if (scope["method"] == "GET") != (length is None) or (length or 0) > self._longest:
             return None
-        principal = self._verifier.cached(token[7:].decode("latin-1"))
-        return None if principal is None else (principal.account, length or 0)
+        return token[7:].decode("latin-1"), length or 0
+
+    async def _account(self, token: str) -> str | None:
+        """The account of a good token; None where the router has to say what is wrong."""
+        principal = self._verifier.cached(token)
+        if principal is None:
+            try:
+                principal = await self._verifier.verify(token)
+            except SynclineError:
+                return None
+        return principal.account
+
+
+def write_answer(
+    documents: Documents, exchange: Exchange, account: str, key: str | None, body: bytes
+) -> Awaitable[Answer]:
+    """Answers a PUT of the document `key`, or a sync where that is None."""
+    if key is None:
+        return sync_answer(exchange, account, body)
+    return put_answer(documents, account, key, body)
 
 
 async def _body(receive: Receive, length: int) -> bytes | None:
@@ -132,17 +152,10 @@ async def _body(receive: Receive, length: int) -> bytes | None:
     return body
 
 
-async def _send(send: Send, answer: Answer) -> None:
-    headers = [
-        (b"content-type", answer.media_type),
-        (b"content-length", str(len(answer.body)).encode()),
-        *answer.headers,
-    ]
+async def _send(scope: HTTPScope, send: Send, answer: Answer) -> None:
+    whole: Any = (scope.get("extensions") or {}).get(WHOLE)
+    if whole is not None and whole(answer):
+        return
+    headers = answer.all_headers()
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body, "more_body": False})
-
-
-def _failed(error: Exception, scope: HTTPScope) -> Answer:
-    status, headers, body = failure(error, scope["method"], scope["path"])
-    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    return Answer(status, raw, body, problems.MEDIA_TYPE.encode())

@@ -1,15 +1,22 @@
-"""The server's HTTP protocol, with bounded headers and problem documents for what is no HTTP.
+"""The server's HTTP protocol, with bounded headers, problem documents for what is no HTTP, and
+answers that leave in one piece.
 
 uvicorn's own takes headers of any size before anybody asks for a token, and joins what comes of
 an unfinished one anew with each packet, so that a few megabytes stall the process for seconds.
 """
 
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from app import problems
+from app.answer import WHOLE, Answer
 from app.errors import Code, SynclineError
 
 
@@ -55,6 +62,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._silent_bytes = 0
         super().on_headers_complete()
+        if self.cycle is not None and self.cycle.scope is self.scope:  # else it becomes a socket
+            extensions: Any = {WHOLE: partial(_send_whole, self.cycle)}
+            self.scope["extensions"] = extensions
 
     def on_body(self, body: bytes) -> None:
         self._silent_bytes = 0
@@ -78,6 +88,30 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
             self.transport.write(_answer(error))
         self.transport.close()
+
+
+def _send_whole(cycle: RequestResponseCycle, answer: Answer) -> bool:
+    """Sends head and body at once; False, and nothing sent, where the peer takes no more for now.
+
+    `cycle.send` writes them one after the other, and a write is the dearest part of an answer.
+    What it does at the end of an answer is done here as well.
+    """
+    if cycle.flow.write_paused:
+        return False
+    if cycle.disconnected:
+        return True
+    text = [STATUS_LINE[answer.status]]
+    for name, value in (*cycle.default_headers, *answer.all_headers()):
+        text += (name, b": ", value, b"\r\n")
+    text.append(b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
+    text.append(answer.body)
+    cycle.response_started = cycle.response_complete = True
+    cycle.transport.write(b"".join(text))
+    cycle.message_event.set()
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()
+    return True
 
 
 def _answer(error: SynclineError) -> bytes:

@@ -1,10 +1,13 @@
 """The composition root: the one place where everything is wired together."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from litestar import Litestar, Request, Response
@@ -33,7 +36,7 @@ from app.documents.reader import Answer, Ask, Question, Reader
 from app.documents.rules import load_registry, remember_rules
 from app.errors import SynclineError
 from app.failures import failure
-from app.hot_routes import HotRoutes
+from app.hot_routes import HotRoutes, write_answer
 from app.leaderboard import routes as leaderboard_routes
 from app.leaderboard.keeper import Keeper
 from app.leaderboard.leaderboard import Leaderboard
@@ -47,6 +50,8 @@ from app.live.service import Live
 from app.logs import log_to_stderr
 from app.metering import Traffic
 from app.methods import Methods
+from app.neighbours.neighbours import Neighbours
+from app.neighbours.serving import Write
 from app.operations import admin_routes, live_reference
 from app.operations import routes as operation_routes
 from app.operations.metrics import Metrics, Sources
@@ -69,6 +74,8 @@ READ_BATCH = 64
 """Documents in one statement: so many of the largest still fit into memory."""
 PULL_BATCH = 16
 """Pulls in one statement."""
+MEETING = "_SYNCLINE_MEETING"
+"""The variable by which workers are told in which folder they meet; it is no setting."""
 
 
 ROUTES: list[ControllerRouterHandler] = [
@@ -104,6 +111,8 @@ class Parts:
     documents: Documents
     ledger: Ledger
     exchange: Exchange
+    write: Write
+    neighbours: Neighbours | None
     live: Live
     cache: RedisBoards | None
     keeper: Keeper
@@ -115,8 +124,11 @@ class Parts:
     socket_io: Engine | None
 
 
-def wire(settings: Settings, clock: Clock) -> Parts:
-    """All parts, each given what it needs. Raises StartError, SettingsError or RegistryError."""
+def wire(settings: Settings, clock: Clock, meeting: Path | None = None) -> Parts:
+    """All parts, each given what it needs. Raises StartError, SettingsError or RegistryError.
+
+    `meeting` is the folder in which the workers of this machine meet, if there are several.
+    """
     assert settings.database_url is not None, "the launcher names the embedded database"
     registry, era = load_registry(settings), Era(clock)
     database = _database(settings, settings.database_url, era)
@@ -147,13 +159,16 @@ def wire(settings: Settings, clock: Clock) -> Parts:
         note = recorder.devices.note
         return Exchange(database, documents, ledger, puller, era, limits, note)
 
+    exchange = exchange_of(settings.max_answer_bytes)
+    write: Write = partial(write_answer, documents, exchange)
+    neighbours = None if meeting is None else Neighbours(meeting, settings.workers, write)
     live = Live(database, exchange_of(settings.live_answer_bytes), clock, settings)
     pipeline.listen(live.relay.note)
     cache = None if settings.redis_url is None else RedisBoards(settings.redis_url)
     keeper = Keeper(database, clock, cache, kept_weeks=settings.board_weeks)
     pipeline.listen(keeper.note)
     traffic, started_ms, present = Traffic(), clock(), version("syncline")
-    sources = Sources(traffic, database, pipeline, reader, puller, live)
+    sources = Sources(traffic, database, pipeline, reader, puller, live, neighbours)
     metrics = Metrics(sources, clock, started_ms, present, workers=settings.workers)
     operations = Operations(database, clock, present, started_ms, live.hub, metrics)
     fetch_keys = HttpFetch()
@@ -169,7 +184,9 @@ def wire(settings: Settings, clock: Clock) -> Parts:
         recorder=recorder,
         documents=documents,
         ledger=ledger,
-        exchange=exchange_of(settings.max_answer_bytes),
+        exchange=exchange,
+        write=write if neighbours is None else neighbours.write,
+        neighbours=neighbours,
         live=live,
         cache=cache,
         keeper=keeper,
@@ -196,6 +213,8 @@ async def running(parts: Parts) -> AsyncIterator[None]:
     await parts.live.start()
     if socket_io is not None:
         socket_io.start()
+    if parts.neighbours is not None:
+        parts.neighbours.start()
     background = [
         asyncio.create_task(parts.keeper.run()),
         asyncio.create_task(
@@ -217,6 +236,8 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         if socket_io is not None:
             await socket_io.stop()
         await parts.live.stop()
+        if parts.neighbours is not None:
+            await parts.neighbours.stop()
         await parts.pipeline.stop()
         await parts.reader.stop()
         await parts.puller.stop()
@@ -228,9 +249,11 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         await database.close()
 
 
-def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
-    """The service over the database that `settings.database_url` names."""
-    parts = wire(settings, clock)
+def create_app(
+    settings: Settings, clock: Clock = system_clock, meeting: Path | None = None
+) -> Litestar:
+    """The service over the database that `settings.database_url` names; `meeting` as in `wire`."""
+    parts = wire(settings, clock, meeting)
     database, operations, socket_io = parts.database, parts.operations, parts.socket_io
     app = Litestar(
         route_handlers=ROUTES,
@@ -255,7 +278,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
         app.asgi_handler,
         parts.verifier,
         parts.documents,
-        parts.exchange,
+        parts.write,
         parts.traffic,
         max_body_bytes=settings.max_body_bytes,
     )
@@ -331,7 +354,7 @@ def _socket_io(
 def from_environment() -> Litestar:
     """The app of one worker process, which starts with nothing but its environment."""
     log_to_stderr()
-    return create_app(load_settings())
+    return create_app(load_settings(), meeting=Path(os.environ[MEETING]))
 
 
 def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

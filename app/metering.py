@@ -85,6 +85,20 @@ class Traffic:
         return measure
 
 
+class NeighbourMeter:
+    """Writes whose account is at home at another worker of this machine, and those of others."""
+
+    __slots__ = ("away", "handed_over", "served")
+
+    def __init__(self) -> None:
+        self.handed_over = 0
+        """To the home, which may still have declined."""
+        self.served = 0
+        """For neighbours, as the home of the account."""
+        self.away = 0
+        """Served here, since the home could not be asked."""
+
+
 class WriteMeter:
     """What became of batches of writes."""
 

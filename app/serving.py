@@ -5,6 +5,7 @@ import gc
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -39,7 +40,7 @@ from app.database.trouble import describe
 from app.documents.rules import load_registry, remember_rules
 from app.http_protocol import BoundedHttpProtocol
 from app.logs import log_to_stderr
-from app.main import StartError, check_database, create_app, from_environment
+from app.main import MEETING, StartError, check_database, create_app, from_environment
 from app.settings import Settings, load_settings, variable
 from app.socket_protocol import SocketProtocol
 from merge_rules.registry import Registry
@@ -196,10 +197,12 @@ def _serve_alone(settings: Settings, app: Litestar, sock: socket.socket) -> None
 
 
 def _serve_workers(settings: Settings, url: str, sock: socket.socket) -> None:
-    """Several processes on one socket, each with the app of its own."""
+    """Several processes on one socket, each with the app of its own, and a folder to meet in."""
     os.environ[variable("database_url")] = url
     workers = _Workers(_config(settings, "app.serving:worker"), [sock])
-    workers.run()
+    with TemporaryDirectory(prefix="syncline-workers-", ignore_cleanup_errors=True) as meeting:
+        os.environ[MEETING] = meeting
+        workers.run()
     if any(process.exitcode == STARTUP_FAILURE for process in workers.processes):
         raise StartError("a worker did not start; the log above says why")
 
@@ -223,6 +226,7 @@ def worker() -> Litestar:
 
 def _stop_after(parent: BaseProcess) -> None:
     parent.join()
+    shutil.rmtree(os.environ[MEETING], ignore_errors=True)
     os.kill(os.getpid(), signal.SIGTERM)
 
 

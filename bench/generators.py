@@ -9,6 +9,7 @@ import resource
 import shutil
 import subprocess
 import time
+from base64 import urlsafe_b64encode
 from pathlib import Path
 from statistics import quantiles
 from tempfile import TemporaryDirectory
@@ -77,7 +78,7 @@ class Wrk:
                 "".join(self._line(item, urlsplit(url).netloc) for item in plan.items)
             )
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            output = self._execute(url, seconds, connections, folder, plan.stale)
+            output = self._execute(url, seconds, connections, folder, plan)
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
         load = msgspec.json.decode(output, type=Load)
         load.processor_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -87,10 +88,13 @@ class Wrk:
         body = "" if item.body is None else item.body + 1
         return "\t".join((str(item.version), str(body), *_head(item, host))) + "\n"
 
-    def _execute(self, url: str, seconds: float, connections: int, folder: str, stale: int) -> str:
+    def _execute(self, url: str, seconds: float, connections: int, folder: str, plan: Plan) -> str:
         command = ("wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s")
         finished = subprocess.run(
-            [*command, "--timeout", "10s", "-s", str(_SCRIPT), url, "--", folder, str(stale)],
+            [
+                *(*command, "--timeout", "10s", "-s", str(_SCRIPT), url),
+                *("--", folder, str(plan.stale), str(plan.documents)),
+            ],
             capture_output=True,
             text=True,
             check=False,
@@ -152,12 +156,13 @@ class _Feed:
         lines = _head(item, self.host)
         if item.body is None:
             return ("\r\n".join(lines) + "\r\n\r\n").encode()
-        body = fill(self._plan.bodies[item.body], item.version, self._plan.stale)
+        plan = self._plan
+        body = fill(plan.bodies[item.body], item.version, plan.stale, plan.documents)
         item.version += 1
         return ("\r\n".join([*lines, f"Content-Length: {len(body)}"]) + "\r\n\r\n" + body).encode()
 
 
-def fill(body: str, version: int, stale: int) -> str:
+def fill(body: str, version: int, stale: int, documents: int = 1) -> str:
     """A body with its marks filled in, as load.lua does it."""
     base = version - stale
     values = {
@@ -166,6 +171,7 @@ def fill(body: str, version: int, stale: int) -> str:
         "n": str(version + 1),
         "d": str(version % 2),
         "i": f"{version + 1:08x}",
+        "c": urlsafe_b64encode(str(version * documents).encode()).decode().rstrip("="),
     }
     return _MARK.sub(lambda mark: values[mark[1]], body)
 

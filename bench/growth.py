@@ -16,6 +16,7 @@ import httpx
 import msgspec
 
 from app.clock import system_clock
+from app.database.era import NEWEST_ERA
 from app.sync.cursor import Cursor
 from bench import fill, meters
 from bench.generators import CONNECTIONS, FailedRun, Generator, Load
@@ -52,7 +53,6 @@ BUSY = """
 select count(*) from pg_stat_activity
 where datname = current_database() and application_name = 'syncline' and state <> 'idle'
 """
-ERA = "select era from eras order by began_at_ms desc, era desc limit 1"
 
 _BODIES = tuple(
     f'{{"base":@b,"device":"{fill.DEVICES[0]}","value":{value}}}' for value in GROWTH_VALUES
@@ -265,7 +265,7 @@ def _single(drawn: _Drawn, *, writes: bool) -> list[Item]:
 
 def _pulls(drawn: _Drawn, changes: int) -> tuple[list[Item], Sequence[str]]:
     """Pulls of so many changes: each cursor stands before the last so many of its account."""
-    ((era,),) = meters.query(drawn.database.url, ERA)
+    ((era,),) = meters.query(drawn.database.url, NEWEST_ERA)
     bodies: dict[str, int] = {}
     items = []
     for account, head, before in _asked(drawn, HEADS, changes):

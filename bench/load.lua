@@ -1,7 +1,22 @@
 -- The requests of a workload for wrk: see workloads.py for the marks in a body.
--- Arguments: a folder with the files `items` and `bodies`; 1 if writes are stale, else 0.
+-- Arguments: a folder with the files `items` and `bodies`; 1 if writes are stale, else 0; how many
+-- documents a request writes.
 
-local items, bodies, stale, at, verified = {}, {}, 0, 1, false
+local items, bodies, stale, documents, at, verified = {}, {}, 0, 1, 1, false
+local LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+local function base64(text)
+  local out = {}
+  for from = 1, #text, 3 do
+    local a, b, c = text:byte(from, from + 2)
+    local bits = a * 65536 + (b or 0) * 256 + (c or 0)
+    for shift = 18, c and 0 or b and 6 or 12, -6 do
+      local six = math.floor(bits / 2 ^ shift) % 64
+      out[#out + 1] = LETTERS:sub(six + 1, six + 1)
+    end
+  end
+  return table.concat(out)
+end
 
 local function cut(body)
   -- The pieces of a body, and where among them which mark stands.
@@ -17,7 +32,7 @@ local function cut(body)
 end
 
 function init(args)
-  stale = tonumber(args[2])
+  stale, documents = tonumber(args[2]), tonumber(args[3])
   for line in io.lines(args[1] .. "/bodies") do
     bodies[#bodies + 1] = cut(line)
   end
@@ -37,6 +52,7 @@ function request()
   local values = {
     b = tostring(base), s = tostring(base + 1), n = tostring(version + 1),
     d = tostring(version % 2), i = string.format("%08x", version + 1),
+    c = documents > 1 and base64(tostring(version * documents)) or "",
   }
   for _, mark in ipairs(item.body.marks) do pieces[mark[1]] = values[mark[2]] end
   local body = table.concat(pieces)

@@ -31,7 +31,7 @@ PARTS = (
     ("app/auth", "/app/auth/"),
     ("app/requests.py", "/app/requests.py"),
     ("app/database", "/app/database/"),
-    ("app, rest", "/main/app/"),
+    ("app, rest", "/app/"),
     ("litestar", "/litestar/"),
     ("uvicorn", "/uvicorn/"),
     ("asyncpg", "asyncpg/"),

@@ -9,6 +9,7 @@ import httpx
 import msgspec
 
 from app.clock import system_clock
+from app.database.era import NEWEST_ERA
 from bench import meters, reference
 from bench.generators import CONNECTIONS, FailedRun, Generator, Load, PythonGenerator
 from bench.service import Database, Service, fresh_database, fresh_service
@@ -169,7 +170,8 @@ def _measure(bench: Bench, work: Workload, reference_per_s: float) -> Measured:
 def prepare_load(bench: Bench, work: Workload) -> Plan:
     meters.settled_writes(bench.database.url, work.prefix)
     versions = meters.versions(bench.database.url, work.prefix)
-    return plan(work, bench.tokens[work.prefix], versions)
+    ((era,),) = meters.query(bench.database.url, NEWEST_ERA)
+    return plan(work, bench.tokens[work.prefix], versions, era)
 
 
 def _refuse_errors(bench: Bench, load: Load) -> None:

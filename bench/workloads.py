@@ -8,8 +8,10 @@ names the version before:
     @b  the base: v, or v - 1 if stale        @n  v + 1
     @s  what the base's counter becomes: @b + 1
     @d  the device: v modulo 2                @i  v + 1 as 8 hexadecimal digits, for an id
+    @e  the era, as a cursor begins           @c  the sequence after v such requests, as it ends
 """
 
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -89,6 +91,8 @@ class Plan:
     items: Sequence[Item]
     bodies: Sequence[str]
     stale: int
+    documents: int = 1
+    """In one request: so much further the cursor of a device is with each."""
 
 
 def _put(device: str, *, with_id: bool = False) -> tuple[str, ...]:
@@ -99,16 +103,18 @@ def _put(device: str, *, with_id: bool = False) -> tuple[str, ...]:
     )
 
 
-def _push(keys: Sequence[str], values: Sequence[str]) -> str:
+def _push(keys: Sequence[str], values: Sequence[str], *, cursor: str = "") -> str:
     mutations = (
         f'{{"id":"@i-{number:04x}-7000-8000-00000000b15f","op":"put","key":"{key}","base":@b,'
         f'"value":{value}}}'
         for number, (key, value) in enumerate(zip(keys, values, strict=True))
     )
-    return f'{{"device":"tablet","mutations":[{",".join(mutations)}]}}'
+    return f'{{"device":"tablet",{cursor}"mutations":[{",".join(mutations)}]}}'
 
 
 SYNC_LESSONS = _push(LESSON_KEYS, [_LESSON] * LESSONS)
+SYNC_LESSONS_ON_CURSOR = _push(LESSON_KEYS, [_LESSON] * LESSONS, cursor='"cursor":"@e@c",')
+"""By a device that is up to date."""
 SYNC_KEYS = _push(KEYS, VALUES)
 
 WORKLOADS = (
@@ -144,7 +150,7 @@ WORKLOADS = (
         "batch",
         0.31,
         documents=LESSONS,
-        bodies=(SYNC_LESSONS,),
+        bodies=(SYNC_LESSONS_ON_CURSOR,),
         keys=LESSON_KEYS,
         outcome="applied",
     ),
@@ -158,7 +164,7 @@ def account_names(prefix: str, count: int) -> list[str]:
 
 
 def plan(
-    work: Workload, tokens: Mapping[str, str], versions: Mapping[tuple[str, str], int]
+    work: Workload, tokens: Mapping[str, str], versions: Mapping[tuple[str, str], int], era: str
 ) -> Plan:
     """The requests over all documents, shuffled, at the versions that the database holds."""
     if work.documents > 1:
@@ -179,7 +185,10 @@ def plan(
             for account, token in tokens.items()
         ]
     Random(_SHUFFLE).shuffle(items)
-    return Plan(items, work.bodies, int(work.stale))
+    # Nine letters are twelve in base 64, so what follows them is encoded by itself.
+    begun = urlsafe_b64encode(f"{era}.".encode()).decode()
+    bodies = [body.replace("@e", begun) for body in work.bodies]
+    return Plan(items, bodies, int(work.stale), work.documents)
 
 
 def seed_plan(body: str, tokens: Mapping[str, str]) -> Plan:

@@ -6,6 +6,7 @@ path affords.
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import asyncpg
@@ -22,6 +23,8 @@ CONNECT_TIMEOUT_S = 5.0
 POOL_TIMEOUT_S = 5.0
 LOCK_TIMEOUT_MS = 2_000
 """Locks are held for milliseconds; who waits longer has met a session that hangs."""
+HELD_AFTER_MS = 50
+"""How long an impatient connection waits for a lock, which others would wait for behind it."""
 ANSWER_TIMEOUT_MARGIN_S = 2.0
 """How long past the server's own statement timeout a silent server is waited for."""
 
@@ -80,8 +83,11 @@ class Database:
             pool_timeout=POOL_TIMEOUT_S,
         )
 
-    async def connect(self) -> Any:
-        """A connection of the caller's own, set up as all are."""
+    async def connect(self, *, patient: bool = True) -> Any:
+        """A connection of the caller's own, set up as all are.
+
+        It waits LOCK_TIMEOUT_MS for a lock, or HELD_AFTER_MS if it is not patient.
+        """
         connection = await asyncpg.connect(
             self.url,
             timeout=CONNECT_TIMEOUT_S,
@@ -89,7 +95,7 @@ class Database:
             server_settings={
                 "application_name": "syncline",
                 "statement_timeout": str(self._statement_timeout_ms),
-                "lock_timeout": str(LOCK_TIMEOUT_MS),
+                "lock_timeout": str(LOCK_TIMEOUT_MS if patient else HELD_AFTER_MS),
                 "jit": "off",
                 # Statements are few and of one shape; planning them anew costs as much as they do.
                 "plan_cache_mode": "force_generic_plan",
@@ -103,9 +109,14 @@ class Database:
                 raise
         return connection
 
-    def kept(self) -> "KeptConnection":
+    def kept(self, *, patient: bool = True) -> "KeptConnection":
         """A connection outside the pool, for one task that needs it all the time."""
-        return KeptConnection(self.connect)
+        return KeptConnection(partial(self.connect, patient=patient))
+
+    @property
+    def patience_s(self) -> float:
+        """How long a lock that somebody holds is waited for."""
+        return LOCK_TIMEOUT_MS / 1000
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:

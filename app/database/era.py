@@ -22,6 +22,7 @@ select (select system_identifier from pg_control_system())::text || '/' ||
 """
 DATABASE = "select oid::text from pg_database where datname = current_database()"
 PRESENT = "select to_regclass('eras') is not null"
+NEWEST_ERA = "select era from eras order by began_at_ms desc, era desc limit 1"
 NEWEST = "select era, identity, began_at_ms from eras order by began_at_ms desc, era desc limit 1"
 BEGIN_ERA = "insert into eras (era, identity, began_at_ms) values ($1, $2, $3)"
 

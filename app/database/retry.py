@@ -44,6 +44,11 @@ def is_stuck(error: BaseException | None) -> bool:
     return isinstance(error, (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError))
 
 
+def is_held(error: BaseException | None) -> bool:
+    """Whether another session holds a lock that the transaction needs."""
+    return isinstance(error, asyncpg.LockNotAvailableError)
+
+
 def is_of_the_content(error: BaseException) -> bool:
     """Whether what was written is at fault: what the database refuses, or a bug that it met.
 

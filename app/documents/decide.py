@@ -56,7 +56,7 @@ def decide(
         decision.base = case.base
         return decision
     except SynclineError as error:
-        return Decision(None, current, problem=error)
+        return Decision(None, current, problem=error.as_value())
     except Refusal as refusal:
         return Decision(None, current, problem=refused(refusal))
     except FAILURES:
@@ -343,13 +343,14 @@ class _Case:
 
     def _merge(self, view: OwnView, seen: State, *, known: bool = True) -> Decision:
         delta = self.rule.delta(seen, self.mutation.value, self.mutation.stamp)
-        proposed = view.proposed(seen, delta, known=known)
+        changed = self.rule.join(seen, delta)
+        proposed = view.proposed(changed, delta, known=known)
         state = self.rule.join(self._state(view.current), delta)
         decision = self._write_state(state, self._encode(state), proposed)
         if decision.outcome == "applied":
             decision.outcome = "merged"
         if decision.outcome == "merged" or self.mutation.receipt:
-            self._explain(decision, seen, self.rule.join(seen, delta))
+            self._explain(decision, seen, changed)
         return decision
 
     def _superseded(self, current: Snapshot) -> Decision:

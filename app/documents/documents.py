@@ -11,6 +11,7 @@ from app.clock import Clock
 from app.database.engine import Database
 from app.documents import archive_store, store
 from app.documents.decide import RULE_LIMIT_S
+from app.documents.gate import Gate
 from app.documents.model import Decision, Mutation, Snapshot
 from app.documents.mutations import Intake
 from app.documents.pipeline import Pipeline
@@ -63,13 +64,14 @@ class Documents:
         self.intake = intake
         self.clock = clock
         self.rejected = rejected
+        self.gate = Gate()
 
     async def write(self, account: str, mutation: Mutation) -> Decision:
         """Writes one mutation; raises its problem if it is rejected."""
         (decision,) = await self._pipeline.submit(Submission(account, [mutation]))
         if decision.problem is not None:
             self.rejected(account, mutation.key, decision.problem)
-            raise decision.problem
+            raise decision.problem.again()
         return decision
 
     async def push(self, submission: Submission) -> list[Decision]:

@@ -30,7 +30,8 @@ class Lane(Generic[W]):
     """A queue and the task that serves it, batch after batch.
 
     The work of an account is served in order. Accounts take turns, so that one which floods
-    the lane makes no other wait for more than its share of a batch.
+    the lane makes no other wait for more than its share of a batch. One that is set aside waits
+    by itself.
     """
 
     def __init__(
@@ -45,6 +46,8 @@ class Lane(Generic[W]):
         self._fail = fail
         self._limit = limit
         self._queues: OrderedDict[str, deque[W]] = OrderedDict()
+        self._aside: dict[str, deque[W]] = {}
+        """What waits of accounts that are set aside."""
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
@@ -53,7 +56,7 @@ class Lane(Generic[W]):
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Serves what waits, then ends."""
+        """Serves what waits, that of accounts set aside included, then ends."""
         self._stopping = True
         self._wake.set()
         if self._task is not None:
@@ -61,10 +64,23 @@ class Lane(Generic[W]):
 
     def add(self, work: W) -> None:
         queue = self._queues.get(work.account)
+        if queue is None and self._aside:
+            queue = self._aside.get(work.account)
         if queue is None:
             self._queues[work.account] = deque((work,))
         else:
             queue.append(work)
+        self._wake.set()
+
+    def set_aside(self, account: str) -> None:
+        """Serves no work of the account until it is let go."""
+        self._aside[account] = self._queues.pop(account, deque())
+
+    def let_go(self, account: str) -> None:
+        """Serves what came of an account since it was set aside, and what will come."""
+        queue = self._aside.pop(account)
+        if queue:
+            self._queues[account] = queue
         self._wake.set()
 
     async def _run(self) -> None:
@@ -77,7 +93,7 @@ class Lane(Generic[W]):
                     # A lane that died would leave its accounts without an answer.
                     log.exception("batch failed")
                     self._fail(batch, error)
-            if self._stopping:
+            if self._stopping and not self._aside:
                 return
             self._wake.clear()
             await self._wake.wait()

@@ -87,9 +87,10 @@ class OwnView:
         since = 0 if self.base is None or self.base_unknown else self.base
         return self._join_own(self.rule.bottom, max(since, self.current.folded_version))
 
-    def proposed(self, seen: State, delta: State, *, known: bool) -> Proposed:
-        """What the device proposes with a change to its copy; it may be joined if it is known."""
-        copy = encode(self.rule, self.rule.join(seen, delta))
+    def proposed(self, changed: State, delta: State, *, known: bool) -> Proposed:
+        """What the device proposes whose copy a delta has changed; it may be joined if the copy
+        was known."""
+        copy = encode(self.rule, changed)
         if known:
             return Proposed(copy)
         chain = encode(self.rule, self.rule.join(self.chain(), delta))

@@ -15,7 +15,9 @@ from app.clock import Clock
 from app.database.engine import Database, KeptConnection, unavailable
 from app.database.retry import (
     RETRIES,
+    is_database_trouble,
     is_exhausted,
+    is_held,
     is_of_the_content,
     is_stuck,
     is_transient,
@@ -29,6 +31,7 @@ from app.documents.gathering import Gathering
 from app.documents.lane import Lane
 from app.documents.model import Committed, Decision, Limits, Mutation
 from app.documents.mutations import project_mutation
+from app.documents.parking import Parking
 from app.documents.submission import Submission
 from app.documents.workspace import Workspace
 from app.errors import Code, SynclineError, cursor_expired
@@ -47,6 +50,8 @@ BY_CLIENTS = ("put", "patch", "delete", "restore")
 """What a client may ask for; not of documents that the service computes."""
 DOUBTFUL_BATCHES = 100
 """How long a process that met another on the same account does not rely on its memory alone."""
+STUCK_IN_A_ROW = 2
+"""After so many that were tried alone and are stuck, others are taken to be stuck as well."""
 
 
 class _NotProjected(Exception):
@@ -77,7 +82,8 @@ class Pipeline:
     """Batches what waits and commits it. There is no timer: while a batch commits, the next fills.
 
     Each lane holds one connection. An account always has the same lane, so its writes keep
-    their order, and two processes are kept apart by the lock on its head.
+    their order, and two processes are kept apart by the lock on its head. An account that somebody
+    holds for long is set aside by its lane, and waits where nobody waits for it.
     """
 
     def __init__(
@@ -94,11 +100,14 @@ class Pipeline:
         self._gathering = Gathering(registry, self._cache, clock, settings.history, self.meter)
         self._doubts = 0
         """Batches for which the heads are asked for, since others write the same accounts."""
-        self._connections = [database.kept() for _ in range(settings.lanes)]
+        self._connections = [database.kept(patient=False) for _ in range(settings.lanes)]
         self._lanes = [
             Lane(partial(self._serve, connection), _fail_all, settings.batch_limit)
             for connection in self._connections
         ]
+        self._parking = Parking(
+            database, partial(self._commit, lock=True), _fail, self._let_go, settings.batch_limit
+        )
         self._listeners: list[Callable[[Committed], None]] = []
         self._waiting = 0
         self._waiting_of: dict[str, int] = {}
@@ -115,6 +124,11 @@ class Pipeline:
         return self._waiting
 
     @property
+    def parked(self) -> int:
+        """Accounts that are set aside since another session holds them."""
+        return self._parking.accounts
+
+    @property
     def cache(self) -> Cache:
         return self._cache
 
@@ -126,6 +140,7 @@ class Pipeline:
         """Answers everything that was submitted, then ends."""
         self._stopping = True
         await asyncio.gather(*(lane.stop() for lane in self._lanes))
+        await self._parking.close()
         for connection in self._connections:
             await connection.close()
 
@@ -145,8 +160,14 @@ class Pipeline:
             raise SynclineError(Code.OVERLOADED, "Send the same request again after Retry-After.")
         self._waiting += size
         self._waiting_of[account] = of_account + size
-        self._lanes[hash(submission.account) % len(self._lanes)].add(submission)
-        return await submission.answer
+        self._lane_of(account).add(submission)
+        answer = await submission.answer
+        if isinstance(answer, SynclineError):
+            raise answer.again()
+        return answer
+
+    def _lane_of(self, account: str) -> Lane[Submission]:
+        return self._lanes[hash(account) % len(self._lanes)]
 
     async def _serve(self, connection: KeptConnection, batch: Sequence[Submission]) -> None:
         self.batches.add(sum(submission.size for submission in batch))
@@ -155,38 +176,46 @@ class Pipeline:
             left = self._waiting_of.pop(submission.account) - submission.size
             if left:
                 self._waiting_of[submission.account] = left
-        await self._commit(connection, batch)
+        held = await self._commit(connection, batch)
+        if held:
+            self._park(held)
+
+    def _park(self, held: Sequence[Submission]) -> None:
+        for account in {submission.account for submission in held}:
+            self._lane_of(account).set_aside(account)
+        self._parking.add(held)
+
+    def _let_go(self, account: str) -> None:
+        self._lane_of(account).let_go(account)
 
     async def _commit(
         self, connection: KeptConnection, batch: Sequence[Submission], *, lock: bool = False
-    ) -> None:
-        """Commits a batch and answers it; what fails as a whole is tried piece by piece."""
+    ) -> Sequence[Submission]:
+        """Commits a batch and answers it; what fails as a whole is tried piece by piece.
+
+        Gives what it could not answer, since another session holds the account: of each account
+        all that was to come after it, too.
+        """
         try:
             answers = await self._commit_with_retries(connection, batch, lock=lock)
         except SynclineError as error:
-            accounts = {submission.account for submission in batch}
-            if len(accounts) == 1 or not is_stuck(error.__cause__):
-                _fail(batch, error)
-                return
-            # Somebody holds one of the accounts: the others need not fail with it.
-            for account in accounts:
-                alone = [one for one in batch if one.account == account]
-                await self._commit(connection, alone, lock=lock)
+            if is_held(error.__cause__):
+                return await self._commit_free(connection, batch, lock=lock)
+            accounts = _by_account(batch)
+            if len(accounts) > 1 and is_stuck(error.__cause__):
+                # One of the accounts may be at fault: the others need not fail with it.
+                return await self._commit_parts(connection, accounts, lock=lock)
+            _fail(batch, error)
         except Exception as error:
             if is_of_the_content(error):
-                await self._commit_apart(connection, batch, error, lock=lock)
-                return
+                return await self._commit_apart(connection, batch, error, lock=lock)
             log.error("batch failed", exc_info=error)
             _fail(batch, SynclineError(Code.INTERNAL, "The service's log says why."))
         else:
             for submission, answer in answers.items():
                 for one in submission.recorded:
                     self.meter.events[one.event.type.name, one.outcome] += 1
-                if submission.answer.done():
-                    continue
-                if isinstance(answer, SynclineError):
-                    submission.answer.set_exception(answer)
-                else:
+                if not submission.answer.done():
                     submission.answer.set_result(answer)
             late = [submission for submission in batch if submission not in answers]
             if late:
@@ -194,7 +223,53 @@ class Pipeline:
                 # committed and answered by now is not decided again, whatever becomes of these.
                 self._doubts = DOUBTFUL_BATCHES
                 self.meter.contended += 1
-                await self._commit(connection, late, lock=True)
+                return await self._commit(connection, late, lock=True)
+        return ()
+
+    async def _commit_free(
+        self, connection: KeptConnection, batch: Sequence[Submission], *, lock: bool
+    ) -> Sequence[Submission]:
+        """Commits a batch without the accounts that are held; gives those."""
+        parts = _by_account(batch)
+        if len(parts) == 1:
+            return batch
+        try:
+            async with connection.use() as driver:
+                found = await store.find_held(driver, [part[0].account for part in parts])
+        except Exception as error:
+            if is_database_trouble(error):
+                return batch  # all of them: the whole table is locked, say
+            raise
+        free = [one for one in batch if found.get(one.account) is False]
+        if len(free) == len(batch):
+            # What is held is no head: each account shows by itself whether it is its own.
+            return await self._commit_parts(connection, parts, lock=lock)
+        left = [one for one in batch if found.get(one.account)]
+        if free:
+            left += await self._commit(connection, free, lock=lock)
+        being_made = [part for part in parts if part[0].account not in found]
+        left += await self._commit_parts(connection, being_made, lock=lock)
+        return left
+
+    async def _commit_parts(
+        self, connection: KeptConnection, parts: Sequence[Sequence[Submission]], *, lock: bool
+    ) -> Sequence[Submission]:
+        """Commits part after part, each of one account; gives what is held, and what stays
+        behind it."""
+        left: list[Submission] = []
+        held: set[str] = set()
+        stuck = 0
+        for part in parts:
+            account = part[0].account
+            if account in held or stuck == STUCK_IN_A_ROW:
+                left += part
+                continue
+            unanswered = await self._commit(connection, part, lock=lock)
+            stuck = stuck + 1 if unanswered else 0
+            if unanswered:
+                held.add(account)
+                left += unanswered
+        return left
 
     async def _commit_apart(
         self,
@@ -203,43 +278,45 @@ class Pipeline:
         error: Exception,
         *,
         lock: bool,
-    ) -> None:
+    ) -> Sequence[Submission]:
         """One bad mutation must not take others with it: each is committed alone."""
         if len(batch) > 1:
-            for submission in batch:
-                await self._commit(connection, [submission], lock=lock)
-            return
+            return await self._commit_parts(connection, [[one] for one in batch], lock=lock)
         (submission,) = batch
         if submission.size == 1 and isinstance(error, _NotProjected):
             (event,) = submission.events
             submission.recorded = [EventDecision(event, "rejected", error.problem)]
             if not submission.answer.done():
                 submission.answer.set_result([])
-            return
+            return ()
         if submission.size == 1:
             key = submission.mutations[0].key if submission.mutations else "an event"
             log.error("mutation failed", key=key, exc_info=error)
             _fail(batch, SynclineError(Code.INTERNAL, "The service's log says why."))
-            return
-        submission.recorded = []
+            return ()
+        submission.recorded, submission.seqs = [], None
         decisions: list[Decision] = []
         for alone in _apart(submission):
-            await self._commit(connection, [alone], lock=lock)
-            failure = alone.answer.exception()
-            if failure is None:
-                decisions += alone.answer.result()
+            if await self._commit(connection, [alone], lock=lock):
+                # Some of its mutations may be committed: it is not to be decided again as a whole.
+                _fail(batch, unavailable())
+                return ()
+            answer = alone.answer.result()
+            if not isinstance(answer, SynclineError):
+                decisions += answer
                 submission.recorded += alone.recorded
-            elif isinstance(failure, SynclineError) and failure.code is Code.INTERNAL:
+            elif answer.code is Code.INTERNAL:
                 if alone.mutations:
-                    decisions.append(Decision(None, None, problem=failure))
+                    decisions.append(Decision(None, None, problem=answer))
                 submission.recorded += [
-                    EventDecision(event, "rejected", failure) for event in alone.events
+                    EventDecision(event, "rejected", answer) for event in alone.events
                 ]
             else:
-                _fail(batch, failure)
-                return
+                _fail(batch, answer)
+                return ()
         if not submission.answer.done():
             submission.answer.set_result(decisions)
+        return ()
 
     async def _commit_with_retries(
         self, connection: KeptConnection, batch: Sequence[Submission], *, lock: bool
@@ -280,6 +357,8 @@ class Pipeline:
             for listener in self._listeners:
                 listener(committed)
         assert not lock or heads.keys() == workspace.heads.keys(), "a locked head changed"
+        for submission in batch:
+            submission.era = workspace.era
         return {one: answer for one, answer in answers.items() if one.account in heads}
 
     async def _attempt(
@@ -344,6 +423,7 @@ class Pipeline:
                 "the same mutations again under it.",
             )
         behind = submission.checks_fork and is_behind(submission, workspace)
+        before = workspace.seqs[submission.account]
         decisions = []
         for mutation in submission.mutations:
             decision = self._decide_one(submission.account, mutation, workspace)
@@ -357,6 +437,7 @@ class Pipeline:
                 workspace.record(submission.account, mutation, decision, numbered=numbered)
             decisions.append(decision)
         submission.recorded = self._record(submission, workspace)
+        submission.seqs = (before, workspace.seqs[submission.account])
         return decisions
 
     def _record(self, submission: Submission, workspace: Workspace) -> list[EventDecision]:
@@ -401,6 +482,13 @@ class Pipeline:
         return decide(mutation, rule, current, past, self._settings.limits, workspace.now_ms)
 
 
+def _by_account(batch: Sequence[Submission]) -> list[list[Submission]]:
+    parts: dict[str, list[Submission]] = {}
+    for submission in batch:
+        parts.setdefault(submission.account, []).append(submission)
+    return list(parts.values())
+
+
 def _apart(submission: Submission) -> Iterator[Submission]:
     """Each mutation and each event of a submission in one of its own."""
     account, device = submission.account, submission.device
@@ -423,10 +511,10 @@ def _server_owned(key: str) -> SynclineError:
     )
 
 
-def _fail(batch: Sequence[Submission], error: BaseException) -> None:
+def _fail(batch: Sequence[Submission], error: SynclineError) -> None:
     for submission in batch:
         if not submission.answer.done():
-            submission.answer.set_exception(error)
+            submission.answer.set_result(error.as_value())
 
 
 def _fail_all(batch: Sequence[Submission], error: Exception) -> None:

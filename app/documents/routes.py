@@ -132,15 +132,16 @@ async def put_answer(
 ) -> Answer:
     """Writes the document that the text of a body holds."""
     documents.intake.refuse_long(text)
-    body = decode_body(text, PutDocument)
-    mutation = documents.intake.put(key, body, documents.clock())
-    mutation.receipt = receipt
-    if conditions is not NO_CONDITIONS:
-        _demand(mutation, conditions)
-        if isinstance(mutation.if_match, int) and mutation.base is None:
-            mutation.base = mutation.if_match
-    decision = await documents.write(account, mutation)
-    return _written(decision, conditions, receipt=receipt)
+    async with documents.gate.passing(account, len(text)):
+        body = decode_body(text, PutDocument)
+        mutation = documents.intake.put(key, body, documents.clock())
+        mutation.receipt = receipt
+        if conditions is not NO_CONDITIONS:
+            _demand(mutation, conditions)
+            if isinstance(mutation.if_match, int) and mutation.base is None:
+                mutation.base = mutation.if_match
+        decision = await documents.write(account, mutation)
+        return _written(decision, conditions, receipt=receipt)
 
 
 def _demand(mutation: Mutation, conditions: Conditions) -> None:
@@ -175,13 +176,14 @@ async def patch_document(
     query = decode_query(request.query_params, ReceiptQuery)
     text = await read_body(request)
     documents.intake.refuse_long(text)
-    body = decode_body(text, PatchDocument)
-    mutation = documents.intake.patch(key, body, documents.clock())
-    mutation.receipt = query.receipt
-    conditions = Conditions.of(request)
-    _demand(mutation, conditions)
-    decision = await documents.write(request.user.account, mutation)
-    return _written(decision, conditions, receipt=query.receipt).response()
+    account, conditions = request.user.account, Conditions.of(request)
+    async with documents.gate.passing(account, len(text)):
+        body = decode_body(text, PatchDocument)
+        mutation = documents.intake.patch(key, body, documents.clock())
+        mutation.receipt = query.receipt
+        _demand(mutation, conditions)
+        decision = await documents.write(account, mutation)
+        return _written(decision, conditions, receipt=query.receipt).response()
 
 
 @delete(
@@ -248,6 +250,7 @@ async def get_answer(
     documents: Documents, account: str, key: str, conditions: Conditions = NO_CONDITIONS
 ) -> Answer:
     """Reads a document."""
+    documents.gate.note(account)
     document = await documents.read(account, key)
     headers = [(b"etag", etag(document.version).encode())]
     if none_match(conditions.if_none_match, document.version):

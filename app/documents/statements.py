@@ -8,6 +8,7 @@ spread by account.
 import re
 from functools import cache
 
+from app.database.era import NEWEST_ERA
 from app.ledger.statements import WRITES as LEDGER_WRITES
 
 READ_HEADS = """
@@ -15,6 +16,12 @@ select account, seq, tag from heads where account = any($1)
 """
 LOCK_HEADS = """
 select account, seq, tag from heads where account = any($1) order by account for update
+"""
+FIND_HELD = """
+with free as (select account from heads where account = any($1) for update skip locked)
+select h.account, f.account is null as held
+from heads h left join free f on f.account = h.account
+where h.account = any($1)
 """
 CREATE_HEADS = """
 insert into heads (account, seq) select account, 0 from unnest($1::text[]) account
@@ -260,7 +267,8 @@ _VERSIONS = ("versions", "documents_written", "revisions_written")
 def write(parts: tuple[str, ...]) -> str:
     """One statement of these parts, their parameters one after the other.
 
-    It gives the accounts whose head was as expected; of all others nothing is written.
+    It gives the accounts whose head was as expected, each with the era of the database; of all
+    others nothing is written.
     """
     queries, taken = [], 0
     for part in parts:
@@ -270,5 +278,9 @@ def write(parts: tuple[str, ...]) -> str:
             text = _PARAMETER.sub(lambda found: f"${int(found[1]) + shift}", text)  # noqa: B023
             queries.append(f"{name} as ({text})")
             taken += max(numbers, default=0)
-    results = [f"table {name}" for name in ("written", "unwritten") if name in parts]
+    results = [
+        f"select account, ({NEWEST_ERA}) from {name}"  # noqa: S608 - nothing from outside
+        for name in ("written", "unwritten")
+        if name in parts
+    ]
     return f"with {', '.join(queries)} {' union all '.join(results)}"

@@ -81,6 +81,11 @@ async def read_heads(
     return {row[0]: Head(row[1], row[2]) for row in rows}
 
 
+async def find_held(connection: Any, accounts: Sequence[str]) -> dict[str, bool]:
+    """Whether anybody holds a head just now, of those accounts that have one; it never waits."""
+    return {row[0]: row[1] for row in await connection.fetch(sql.FIND_HELD, accounts)}
+
+
 async def read_documents(
     connection: Any, accounts: Sequence[str], ids: Iterable[DocumentId]
 ) -> dict[DocumentId, Snapshot]:
@@ -239,12 +244,15 @@ class Changes:
     """What events changed."""
 
 
-async def write(connection: Any, changes: Changes, history: int) -> set[str]:
-    """Writes a batch in one statement; the accounts whose head was still as it says."""
+async def write(
+    connection: Any, changes: Changes, history: int
+) -> tuple[Sequence[str], str | None]:
+    """Writes a batch in one statement; the accounts whose head was still as it says, and the era
+    of the database."""
     parts = {name: columns for name, columns in _parts(changes, history) if columns}
     arguments = [column for columns in parts.values() for column in columns]
     rows = await connection.fetch(sql.write(tuple(parts)), *arguments)
-    return {row[0] for row in rows}
+    return [row[0] for row in rows], rows[0][1] if rows else None
 
 
 def _parts(changes: Changes, history: int) -> Iterator[tuple[str, list[Sequence[Any]]]]:

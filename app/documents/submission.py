@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from app.documents.model import Decision, Mutation
+from app.errors import SynclineError
 from app.ledger.model import Event, EventDecision
 
 
@@ -32,10 +33,15 @@ class Submission:
     events: Sequence[Event] = ()
     recorded: list[EventDecision] = field(default_factory=list)
     """What became of each event, once there is an answer."""
-    answer: "asyncio.Future[list[Decision]]" = field(
+    seqs: tuple[int, int] | None = None
+    """The sequence of the account just before and just after, once there is an answer: what lies
+    between was changed by this and nothing else. None where that is not known."""
+    era: str | None = None
+    """Of the database, when this was committed to it."""
+    answer: "asyncio.Future[list[Decision] | SynclineError]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
-    """A decision for each mutation."""
+    """A decision for each mutation, or why there is none for the whole."""
 
     @property
     def size(self) -> int:

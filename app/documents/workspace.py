@@ -60,6 +60,8 @@ class Workspace:
     began: dict[tuple[str, str], Snapshot] = field(default_factory=dict)
     """The versions with which the present epochs began, their `base` known."""
     counts: dict[str, int] = field(default_factory=dict)
+    era: str | None = None
+    """Of the database, once this is written."""
     with_past: set[tuple[str, str]] = field(default_factory=set)
     """Documents that were written on anything but their current version."""
 
@@ -230,7 +232,7 @@ class Workspace:
             devices=[(*id, *self.devices[id], self.now_ms) for id in sorted(self.new_devices)],
             ledger=self.ledger,
         )
-        confirmed = await store.write(connection, changes, self.history)
+        confirmed, self.era = await store.write(connection, changes, self.history)
         return {account: after.get(account, self.heads[account]) for account in confirmed}
 
     async def _keep_last_proposals(self, connection: Any) -> None:

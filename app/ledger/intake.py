@@ -65,7 +65,7 @@ class EventIntake:
                     f"`{where}` has no `id` that can be read: send a UUID with each event.",
                     path=f"$.{where}",
                 ) from error
-            return UnreadEvent(identity.id, _text(identity.type), problem)
+            return UnreadEvent(identity.id, _text(identity.type), problem.as_value())
 
     def imported(
         self,

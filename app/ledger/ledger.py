@@ -7,6 +7,7 @@ from typing import Any
 from app.clock import Clock
 from app.database.engine import Database
 from app.documents.documents import EVENTS, Documents
+from app.documents.gate import Gate
 from app.documents.submission import Submission
 from app.errors import Code, SynclineError
 from app.ledger import audit, store
@@ -39,6 +40,11 @@ class Ledger:
         self._turn = asyncio.Lock()
         self.intake = intake
         self.clock = clock
+
+    @property
+    def gate(self) -> Gate:
+        """What a request with events passes before it is decoded."""
+        return self._documents.gate
 
     async def read(
         self, texts: Sequence[Any], device: str | None, sent_at: float | None

@@ -54,9 +54,11 @@ EVENT_PROBLEMS = (
 )
 async def record_events(request: Asking, ledger: NamedDependency[Ledger]) -> Response[bytes]:
     decode_query(request.query_params, NoQuery)
-    body = decode_body(await read_body(request), EventsRequest)
-    events = await ledger.read(body.events, body.device, body.sent_at)
-    results = await ledger.record(request.user.account, events)
+    text, account = await read_body(request), request.user.account
+    async with ledger.gate.passing(account, len(text)):
+        body = decode_body(text, EventsRequest)
+        events = await ledger.read(body.events, body.device, body.sent_at)
+        results = await ledger.record(account, events)
     return Response(_encode(EventsAnswer(results)), status_code=200, media_type=JSON)
 
 

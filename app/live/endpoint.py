@@ -195,7 +195,7 @@ class LiveEndpoint:
                 continue
             match frame:
                 case Push():
-                    await self._push(socket, frame)
+                    await self._push(socket, frame, len(text))
                 case Ping():
                     await socket.answer("pong", frames.pong(self._clock(), frame.ref))
                 case Token():
@@ -222,10 +222,11 @@ class LiveEndpoint:
         socket.show(self._expiry(principal, now_ms), now_ms)
         await socket.answer("authenticated", frames.authenticated(socket.expires_ms))
 
-    async def _push(self, socket: LiveSocket, push: Push) -> None:
+    async def _push(self, socket: LiveSocket, push: Push, size: int) -> None:
         socket.busy = True
         try:
-            answer = await self._exchange.sync(socket.account, _request(push, socket))
+            async with self._exchange.gate.passing(socket.account, size):
+                answer = await self._exchange.sync(socket.account, _request(push, socket))
         except Exception as error:
             if isinstance(error, SynclineError) and error.code is Code.CURSOR_EXPIRED:
                 socket.pulls_itself = True

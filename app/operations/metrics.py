@@ -25,7 +25,8 @@ from app.documents.documents import DocumentReader
 from app.documents.pipeline import Pipeline
 from app.live.deliveries import BOUNDS_MS
 from app.live.service import Live
-from app.metering import Histogram, Traffic
+from app.metering import Histogram, NeighbourMeter, Traffic
+from app.neighbours.neighbours import Neighbours
 from app.sync.exchange import Puller
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -51,6 +52,7 @@ class Sources:
     reader: DocumentReader
     puller: Puller
     live: Live
+    neighbours: Neighbours | None
 
 
 class Metrics(Collector):
@@ -78,6 +80,7 @@ class Metrics(Collector):
             *self._of_requests(),
             *self._of_queues(),
             *self._of_writes(),
+            *self._of_neighbours(),
             *self._of_memory(),
             *self._of_sockets(),
         ):
@@ -142,6 +145,11 @@ class Metrics(Collector):
             "Batches that were tried again after trouble with the database",
             meter.retries,
         )
+        yield GaugeMetricFamily(
+            "syncline_accounts_parked",
+            "Accounts whose writes wait for another session that holds them",
+            self._sources.pipeline.parked,
+        )
 
         events = CounterMetricFamily(
             "syncline_events", "Events by what became of them", labels=["type", "outcome"]
@@ -149,6 +157,28 @@ class Metrics(Collector):
         for (kind, outcome), count in sorted(meter.events.items()):
             events.add_metric([kind, outcome], count)
         yield events
+
+    def _of_neighbours(self) -> Iterator[Metric]:
+        neighbours = self._sources.neighbours
+        meter = NeighbourMeter() if neighbours is None else neighbours.meter
+        yield GaugeMetricFamily(
+            "syncline_neighbours_linked",
+            "Workers of this machine to which writes can be handed over",
+            0 if neighbours is None else neighbours.links,
+        )
+        yield CounterMetricFamily(
+            "syncline_neighbours_handed_over",
+            "Writes handed over to the home of their account",
+            meter.handed_over,
+        )
+        yield CounterMetricFamily(
+            "syncline_neighbours_served", "Writes that neighbours handed over", meter.served
+        )
+        yield CounterMetricFamily(
+            "syncline_neighbours_away",
+            "Writes served here since the home of their account could not be asked",
+            meter.away,
+        )
 
     def _of_memory(self) -> Iterator[Metric]:
         database, pipeline = self._sources.database, self._sources.pipeline

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import UNSET, Raw, UnsetType
 
 from app.database.engine import Database
 from app.database.era import Era
 from app.documents.documents import Documents
+from app.documents.gate import Gate
 from app.documents.model import Decision, Mutation
 from app.documents.reader import Reader
 from app.documents.submission import Submission
@@ -69,6 +70,11 @@ class Exchange:
         """The newest era that this process has met."""
         return self._era.newest
 
+    @property
+    def gate(self) -> Gate:
+        """What a sync passes before it is decoded, until its answer is encoded."""
+        return self._documents.gate
+
     async def sync(self, account: str, request: SyncRequest) -> SyncAnswer:
         """Pushes, then pulls. Raises SynclineError for the request as a whole.
 
@@ -77,11 +83,11 @@ class Exchange:
         """
         self._check(request)
         cursor = await self._cursor(request.cursor)
-        results, events = await self._push(account, request, cursor)
+        pushed = await self._push(account, request, cursor)
         limit = min(request.limit or self._limits.changes, self._limits.changes)
-        answer = await self._pull(account, cursor, limit, results)
+        answer = await self._pull(account, cursor, limit, pushed)
         if request.events:
-            answer.events = events
+            answer.events = pushed.events
         if request.device is not None:
             seen = 0 if cursor is None else cursor.seq
             self._note_device(account, request.device, seen, request.pending)
@@ -105,17 +111,15 @@ class Exchange:
                 raise cursor_expired()
         return cursor
 
-    async def _push(
-        self, account: str, request: SyncRequest, cursor: Cursor | None
-    ) -> tuple[list[MutationResult], list[EventResult]]:
-        """Results in the order of the mutations, and of the events; what cannot be read is
-        rejected by itself."""
+    async def _push(self, account: str, request: SyncRequest, cursor: Cursor | None) -> "_Pushed":
+        """What cannot be read is rejected by itself."""
         read = await self._read(request)
         events = await self._ledger.read(request.events, request.device, request.sent_at)
         mutations = [one for one in read if isinstance(one, Mutation)]
         decisions: Sequence[Decision] = ()
         recorded: Sequence[EventDecision] = ()
         good = [one for one in events if isinstance(one, Event)]
+        alone = None
         if mutations or good:
             submission = Submission(account, mutations, request.device, events=good)
             if cursor is not None:
@@ -128,6 +132,8 @@ class Exchange:
                 )
             decisions = await self._documents.push(submission)
             recorded = submission.recorded
+            if submission.seqs and submission.era and not good:  # what events change, none tells
+                alone = _Alone(submission.era, *submission.seqs)
         decided = iter(zip(mutations, decisions, strict=True))
         results = []
         for one in read:
@@ -136,7 +142,7 @@ class Exchange:
                 results.append(result_of_unread(one))
             else:
                 results.append(result_of(*next(decided)))
-        return results, self._ledger.results(account, events, recorded)
+        return _Pushed(results, self._ledger.results(account, events, recorded), alone)
 
     async def _read(self, request: SyncRequest) -> list[Mutation | Unread]:
         now_ms = self._documents.clock()
@@ -152,11 +158,15 @@ class Exchange:
         return read
 
     async def _pull(
-        self, account: str, cursor: Cursor | None, limit: int, results: list[MutationResult]
+        self, account: str, cursor: Cursor | None, limit: int, pushed: "_Pushed"
     ) -> SyncAnswer:
         after = 0 if cursor is None else cursor.seq
-        room = self._limits.answer_bytes
+        room, results = self._limits.answer_bytes, pushed.results
         used, left_out = fit(results, room)
+        alone = pushed.alone
+        if alone is not None and alone.begins_at(cursor) and not left_out:
+            # Since the cursor nothing changed but by this push: the results tell it all.
+            return self._answer(Cursor(alone.era, alone.after), results, [], more=False)
         start = after
         if left_out:
             # The device may have pulled such a document already, and then changed its copy.
@@ -170,11 +180,17 @@ class Exchange:
             for result in results
             if result.problem is UNSET and result.key not in left_out
         }
+        changes = [_change(row) for row in page.rows if (row["key"], row["version"]) not in told]
+        return self._answer(_reached(page), results, changes, more=page.more)
+
+    def _answer(
+        self, reached: Cursor, results: list[MutationResult], changes: list[Change], *, more: bool
+    ) -> SyncAnswer:
         return SyncAnswer(
-            cursor=_reached(page).encode(),
+            cursor=reached.encode(),
             results=results,
-            changes=[_change(row) for row in page.rows if (row["key"], row["version"]) not in told],
-            more=page.more,
+            changes=changes,
+            more=more,
             server_time=self._documents.clock(),
         )
 
@@ -197,6 +213,28 @@ class Exchange:
         if after > page.head or (cursor is not None and cursor.era != page.era):
             raise cursor_expired()
         return page
+
+
+@dataclass(frozen=True, slots=True)
+class _Pushed:
+    """What became of a push: results in the order of the mutations, and of the events."""
+
+    results: list[MutationResult]
+    events: list[EventResult]
+    alone: "_Alone | None"
+    """What the results tell all of; None where something else may have changed."""
+
+
+class _Alone(NamedTuple):
+    """From one sequence of the account to another, in one era, nothing changed but by a push."""
+
+    era: str
+    before: int
+    after: int
+
+    def begins_at(self, cursor: Cursor | None) -> bool:
+        """Whether a device with this cursor had seen all that was before."""
+        return (cursor or Cursor(self.era, 0)) == Cursor(self.era, self.before)
 
 
 @dataclass(frozen=True, slots=True)

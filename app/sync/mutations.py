@@ -41,7 +41,7 @@ def read_mutation(
                 f"`{where}` has no `id` that can be read: send a UUID with each mutation.",
                 path=f"$.{where}",
             ) from error
-        return Unread(identity.id, _text(identity.key), problem)
+        return Unread(identity.id, _text(identity.key), problem.as_value())
 
 
 def _text(key: Raw) -> str:

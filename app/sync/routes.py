@@ -50,8 +50,9 @@ async def sync(
 
 async def sync_answer(exchange: Exchange, account: str, text: bytes) -> Answer:
     """Pushes and pulls what the text of a body asks."""
-    answer = await exchange.sync(account, decode_body(text, SyncRequest))
-    return Answer(200, [], _encode(answer))
+    async with exchange.gate.passing(account, len(text)):
+        answer = await exchange.sync(account, decode_body(text, SyncRequest))
+        return Answer(200, [], _encode(answer))
 
 
 ROUTES = [sync]

@@ -6,7 +6,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-NEWEST_ERA = "select era from eras order by began_at_ms desc, era desc limit 1"
+from app.database.era import NEWEST_ERA
+
 PULL = """
 select w.number, (select era from eras order by began_at_ms desc, era desc limit 1) as era,
        coalesce(h.seq, 0) as head, d.key, d.seq, d.version, d.value::text, d.device,

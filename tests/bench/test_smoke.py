@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from app.compiled import is_compiled
+from app.sync.cursor import Cursor, decode_cursor
 from bench.generators import fill
-from bench.workloads import WORKLOADS
+from bench.workloads import LESSON_KEYS, WORKLOADS
+from bench.workloads import plan as workload_plan
 
 OUTCOMES = {work.name: work.outcome for work in WORKLOADS}
 
@@ -49,6 +51,15 @@ def test_a_stale_write_is_filled_in() -> None:
     """A stale write names the version before the one that the database holds."""
     filled = fill('{"base":@b,"xp":@s0,"level":@n,"device":"@d","id":"@i"}', 15, stale=1)
     assert filled == '{"base":14,"xp":150,"level":16,"device":"1","id":"00000010"}'
+
+
+def test_a_push_names_the_cursor_of_a_device_that_is_up_to_date() -> None:
+    """Else a push would pull as well, and be measured for it."""
+    tokens, versions = {"class-00000": "t"}, {("class-00000", LESSON_KEYS[0]): 7}
+    (work,) = (work for work in WORKLOADS if work.name == "B1")
+    plan = workload_plan(work, tokens, versions, "0123abcd")
+    filled = json.loads(fill(plan.bodies[0], 7, plan.stale, plan.documents))
+    assert decode_cursor(filled["cursor"]) == Cursor("0123abcd", 7 * len(LESSON_KEYS))
 
 
 def test_fairness_is_measured_beside_a_flood(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ here; whoever has to raise one says why in the commit.
 # Statements, BEGIN and COMMIT included, where the process wrote these documents before (warm) or
 # another did (cold). The number of writes does not matter.
 
-PUSH_STATEMENTS = 3
-"""A sync with mutations on current versions, and its pull: seen ids, the write, changes."""
-COLD_PUSH_STATEMENTS = 5
+PUSH_STATEMENTS = 2
+"""A sync with mutations on current versions of a device that is up to date: seen ids, the write.
+Nothing is left to be pulled."""
+COLD_PUSH_STATEMENTS = 4
 """The same where the heads and the documents have to be read first."""
 BATCH_STATEMENTS = 1
 """Writes of a device without ids, each of another account."""

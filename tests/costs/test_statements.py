@@ -56,14 +56,18 @@ def test_a_push_costs_the_same_statements_whatever_its_size(
     """A statement a write would make a sync of 500 as dear as 500 requests."""
     service, log = watched
     with service.client("writer") as client:
-        for number in range(2):
-            push(client, count, number)
+        cursor = push(client, count, 1, push(client, count, 0))
         with log.recorded() as statements:
-            push(client, count, 2)
+            cursor = push(client, count, 2, cursor)
+        with log.recorded() as late:
+            push(client, count, 3)
     assert len(statements) == figures.PUSH_STATEMENTS, listed(statements)
+    assert len(late) == figures.PUSH_STATEMENTS + figures.PULL_STATEMENTS, listed(late)
     other = start_service(service.database_url, write_lanes=1, history=HISTORY)
-    with other.client("writer") as client, log.recorded() as statements:
-        push(client, count, 3)
+    with other.client("writer") as client:
+        cursor = sync(client)["cursor"]
+        with log.recorded() as statements:
+            push(client, count, 4, cursor)
     assert len(statements) == figures.COLD_PUSH_STATEMENTS, listed(statements)
 
 
@@ -85,12 +89,14 @@ def test_events_cost_the_same_statements_however_many(
     assert len(statements) == figures.COLD_EVENTS_STATEMENTS, listed(statements)
 
 
-def push(client: httpx.Client, count: int, number: int) -> None:
+def push(client: httpx.Client, count: int, number: int, cursor: str | None = None) -> str:
+    """The cursor after it."""
     mutations = writes(count, number)
     for index, one in enumerate(mutations):
         one["id"] = f"0199aaaa-{number:04x}-7000-8000-{index:012x}"
-    answer = sync(client, *mutations)
+    answer = sync(client, *mutations, cursor=cursor)
     assert {result["outcome"] for result in answer["results"]} == {"applied"}
+    return str(answer["cursor"])
 
 
 @pytest.mark.parametrize("count", [2, 60])

@@ -125,7 +125,7 @@ def test_a_sync_is_answered_alike(service: Service, body: bytes) -> None:
 
 
 def test_a_token_is_asked_for(service: Service) -> None:
-    """Only a token that was verified before goes past the router, letter by letter."""
+    """Only a good token goes past the router, letter by letter."""
     with service.client("someone") as client:
         put(client, "mine", 1)
         token = client.headers["authorization"]

@@ -86,6 +86,46 @@ def test_who_comes_late_is_in_the_next_batch_though_a_flood_waits() -> None:
     assert late in waiting.take()
 
 
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["add", "take", "set aside", "let go"]), st.sampled_from("abc")),
+    max_size=60,
+)
+
+
+@given(STEPS)
+def test_an_account_that_is_set_aside_is_not_taken_and_loses_nothing(
+    steps: list[tuple[str, str]],
+) -> None:
+    """Whatever happens in between: once it is let go, all of it comes, in order."""
+    waiting = lane()
+    added: list[Job] = []
+    taken: list[Job] = []
+    aside: set[str] = set()
+    for number, (step, account) in enumerate(steps):
+        if step == "add":
+            added.append(Job(account, 1, number))
+            waiting.add(added[-1])
+        elif step == "take":
+            batch = waiting.take()
+            assert not aside & {job.account for job in batch}
+            taken += batch
+        elif step == "set aside" and account not in aside:
+            aside.add(account)
+            waiting.set_aside(account)
+        elif step == "let go" and account in aside:
+            aside.remove(account)
+            waiting.let_go(account)
+    for account in aside:
+        waiting.let_go(account)
+    while batch := waiting.take():
+        taken += batch
+    assert Counter(taken) == Counter(added)
+    for account in "abc":
+        assert [job for job in taken if job.account == account] == [
+            job for job in added if job.account == account
+        ]
+
+
 async def test_a_lane_survives_a_batch_that_fails() -> None:
     """Who asked is told, and the next batch is served."""
     served: list[int] = []

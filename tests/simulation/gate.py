@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import asyncpg
@@ -51,13 +52,13 @@ class GatedDatabase(Database):
 
     gate: Gate
 
-    def kept(self) -> KeptConnection:
-        return _Kept(self)
+    def kept(self, *, patient: bool = True) -> KeptConnection:
+        return _Kept(self, patient=patient)
 
 
 class _Kept(KeptConnection):
-    def __init__(self, database: GatedDatabase) -> None:
-        super().__init__(database.connect)
+    def __init__(self, database: GatedDatabase, *, patient: bool) -> None:
+        super().__init__(partial(database.connect, patient=patient))
         self._database = database
 
     @asynccontextmanager

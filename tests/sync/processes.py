@@ -57,9 +57,15 @@ class Process:
                 time.sleep(0.05)
         raise AssertionError("the service is not ready")
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def token(self, account: str) -> str:
+        return mint(SECRET, account, ttl_s=3600, now_ms=system_clock())
+
     def client(self, account: str) -> httpx.Client:
-        token = mint(SECRET, account, ttl_s=3600, now_ms=system_clock())
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {self.token(account)}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=30.0)
 
     def kill(self) -> None:

@@ -21,7 +21,7 @@ from app.documents.submission import Submission
 from app.documents.types import DeleteQuery, PatchDocument, PutDocument
 from app.errors import Code, SynclineError
 from tests.conftest import Cluster
-from tests.sync.test_pipeline import INTAKE, add, held, locked, plain, running
+from tests.sync.test_pipeline import INTAKE, held, plain, running
 
 NOW_MS = system_clock()
 LARGE = 10_000_000
@@ -81,15 +81,11 @@ async def changed_and_held(url: str, account: str) -> AsyncIterator[asyncpg.Conn
 
 
 async def in_one_batch(
-    url: str, pipeline: Pipeline, writes: Sequence[tuple[str, Mutation]]
+    pipeline: Pipeline, writes: Sequence[tuple[str, Mutation]]
 ) -> list[asyncio.Task[Any]]:
-    """Keeps the lane busy while these are submitted, so that they share a batch."""
-    async with locked(url, "busy"):
-        busy = asyncio.create_task(write(pipeline, add(1), "busy"))
-        await asyncio.sleep(0.1)
-        tasks = [asyncio.create_task(write(pipeline, one, account)) for account, one in writes]
-        await asyncio.sleep(0.1)
-    await busy
+    """Submits these at once, so that they share a batch."""
+    tasks = [asyncio.create_task(write(pipeline, one, account)) for account, one in writes]
+    await asyncio.sleep(0)
     return tasks
 
 
@@ -102,7 +98,7 @@ async def test_a_late_part_that_is_stuck_changes_no_answer(url: str) -> None:
         conditional.if_match = 1
         async with changed_and_held(url, "b"):
             writes = [("a", conditional), ("b", put("notes", 2, 1))]
-            fine, late = await in_one_batch(url, pipeline, writes)
+            fine, late = await in_one_batch(pipeline, writes)
             assert await fine == ("applied", (2, b"2"))
             with pytest.raises(SynclineError) as caught:
                 await late
@@ -123,7 +119,7 @@ async def test_a_late_part_that_loses_its_connection_changes_no_answer(url: str)
             ("b", put("notes", 2, 1)),
         ]
         async with changed_and_held(url, "b") as other:
-            tasks = await in_one_batch(url, pipeline, writes)
+            tasks = await in_one_batch(pipeline, writes)
             await asyncio.sleep(0.3)
             await other.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity"
