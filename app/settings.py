@@ -186,7 +186,11 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     return settings
 
 
+BY_INSTALLATION = "SYNCLINE_COMPILE"
+"""Read by `pip install`, and often still set when the service starts."""
+
+
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
     """Variables that look like settings of Syncline and are none; a typo, most likely."""
-    known = {variable(field.name) for field in msgspec.structs.fields(Settings)}
+    known = {variable(field.name) for field in msgspec.structs.fields(Settings)} | {BY_INSTALLATION}
     return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 import app
+from app.compiled import is_compiled
 from app.settings import Settings, variable
 from merge_rules import registry as registry_module
 from tests.cli.conftest import Invoke
@@ -157,6 +158,14 @@ def test_the_doctor_is_content_with_an_empty_folder(invoke: Invoke) -> None:
     assert result.exit_code == 0
     assert "`syncline serve` makes it" in result.stdout
     assert not Path(".syncline/postgres").exists()
+
+
+def test_the_doctor_says_whether_the_code_is_compiled(invoke: Invoke) -> None:
+    """One sees it nowhere else; and what the installation was told is no mistyped setting."""
+    result = invoke("doctor", SYNCLINE_COMPILE="1")
+    assert result.exit_code == 0
+    (line,) = [line for line in result.stdout.splitlines() if " code " in line]
+    assert ("plain Python" in line) is not is_compiled()
 
 
 def test_the_doctor_makes_no_admin_token(invoke: Invoke) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from app.settings import Settings
+from app.settings import BY_INSTALLATION, Settings
 from tests.conftest import Service
 from tests.docs.test_examples import ROOT, blocks
 from tests.live.talk import opened, token, until
@@ -98,6 +98,7 @@ async def test_the_client_of_the_page_survives_a_pull_that_fails(service: Servic
 def test_every_setting_that_is_named_exists() -> None:
     """A renamed setting would leave operators looking for it."""
     fields = {f"SYNCLINE_{name.upper()}" for name in Settings.__struct_fields__}
+    fields.add(BY_INSTALLATION)
     pages = (PAGE, (ROOT / "docs/how-to/operate.md").read_text())
     for name in {name for page in pages for name in re.findall(r"SYNCLINE_[A-Z_]+", page)}:
         assert name in fields, name

@@ -3,15 +3,12 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-Build = Callable[..., subprocess.CompletedProcess[str]]
-"""Takes the folder to build into, pip's options and variables; gives what pip said."""
 
 
 def obstacle() -> str | None:
@@ -51,6 +48,18 @@ def compiled_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = build(folder, SYNCLINE_COMPILE="1")
     assert built.returncode == 0, built.stderr
     (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture
+def wheel(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """What `pip install .` installs here: compiled if it can be, else plain Python."""
+    if obstacle() is None:
+        compiled: Path = request.getfixturevalue("compiled_wheel")
+        return compiled
+    built = build(tmp_path / "wheels")
+    assert built.returncode == 0, built.stderr
+    (wheel,) = (tmp_path / "wheels").glob("*.whl")
     return wheel
 
 
