@@ -8,7 +8,7 @@ from rich.table import Table
 
 from bench.growth import WORKS, WRITE, Growth, Step
 from bench.plot import line_chart
-from bench.report import QUIET_SHARE, machine, middle
+from bench.report import QUIET_SHARE, described, machine, middle
 from bench.run import Measured
 
 AIM = 0.10
@@ -47,7 +47,7 @@ def to_svg(result: Growth) -> str:
 def show(result: Growth, out: Console) -> None:
     out.print(_costs(result))
     out.print(_disk(result))
-    ratio, options, facts = write_ratio(result), result.options, machine()
+    ratio, options = write_ratio(result), result.options
     colour = "green" if ratio <= 1 + AIM else "red"
     out.print(
         f"A write at {result.steps[-1].documents:,} documents costs [{colour}]{ratio:.2f}[/] of "
@@ -55,7 +55,7 @@ def show(result: Growth, out: Console) -> None:
     )
     out.print(
         f"Generator: {result.generator}. {options.rounds} rounds of {options.seconds:g} s. "
-        f"{facts['processor']} × {facts['processors']}, {facts['memory_gib']} GiB."
+        + described(machine())
     )
     worst = max(
         one.others_share

@@ -10,6 +10,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from app.compiled import is_compiled
 from bench.meters import PROCESSORS
 from bench.run import Measured, Result, now_text
 from bench.workloads import MERGE_SHARE, WORKLOADS
@@ -58,8 +59,15 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(int(memory) / 2**20, 1),
         "system": platform.platform(),
         "python": platform.python_version(),
+        "compiled": is_compiled(),
         "at": now_text(),
     }
+
+
+def described(facts: dict[str, Any]) -> str:
+    """What the figures were measured on, in a line."""
+    code = "Compiled code" if facts["compiled"] else "Plain Python"
+    return f"{code} on {facts['processor']} × {facts['processors']}, {facts['memory_gib']} GiB."
 
 
 def to_json(result: Result) -> bytes:
@@ -71,12 +79,12 @@ def show(result: Result, out: Console) -> None:
     """Two tables: the rates with their aims, and what they cost."""
     out.print(_rates(result))
     out.print(_costs(result))
-    facts, options = machine(), result.options
+    options = result.options
     out.print(
         f"Generator: {result.generator}. {options.rounds} rounds of {options.seconds:g} s, "
         f"{options.workers} worker(s), {options.accounts} accounts. Memory of the server: "
         f"{result.memory_before_bytes / 1e6:.0f} MB before, {result.memory_bytes / 1e6:.0f} MB "
-        f"after. {facts['processor']} × {facts['processors']}, {facts['memory_gib']} GiB."
+        f"after. {described(machine())}"
     )
     worst = max(one.others_share for rounds in result.rounds.values() for one in rounds)
     if worst > QUIET_SHARE:

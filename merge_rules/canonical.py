@@ -38,8 +38,8 @@ def encode(value: Any) -> bytes:
     return _encoder.encode(value)
 
 
-def decode(data: bytes) -> Any:
-    """The value of canonical bytes; for outside input use `parse`."""
+def decode(data: bytes | str) -> Any:
+    """The value of canonical bytes, or of their text; for outside input use `parse`."""
     return _decoder.decode(data)
 
 

@@ -1,7 +1,9 @@
 """Sets and maps: union, causal_set, map_of."""
 
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, ClassVar
+
+from mypy_extensions import mypyc_attr
 
 from merge_rules.canonical import decode, encode
 from merge_rules.refusal import Path, Refusal, WrongType
@@ -28,12 +30,14 @@ def _present(length: int) -> bool:
     return length % 2 == 1
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Union(Rule):
     """A set that only grows. State: the items, each once, in the order of their bytes."""
 
     name = "union"
-    takes = shows = ("array",)
-    bottom: State = []  # noqa: RUF012 - states are never mutated
+    takes = ("array",)
+    shows = ("array",)
+    bottom: ClassVar[State] = []
 
     def check(self, value: Any, path: Path = ()) -> None:
         _check_array(value, path, self.name)
@@ -58,6 +62,7 @@ class Union(Rule):
         return super().operate(state, operation, path, stamp)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class CausalSet(Rule):
     """A set with removal (a causal-length set, Yu & Rostad, PaPoC 2020).
 
@@ -66,8 +71,9 @@ class CausalSet(Rule):
     """
 
     name = "causal_set"
-    takes = shows = ("array",)
-    bottom: State = {}  # noqa: RUF012 - states are never mutated
+    takes = ("array",)
+    shows = ("array",)
+    bottom: ClassVar[State] = {}
     needs_base = True
 
     def check(self, value: Any, path: Path = ()) -> None:
@@ -119,16 +125,21 @@ def _seen_length(length: int, present: bool) -> int:
     return length - 1 if length else 1
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class MapOf(Rule):
     """One rule for the value at every key; a key that a write leaves out is unchanged."""
 
     name = "map_of"
-    takes = shows = ("object",)
-    bottom: State = {}  # noqa: RUF012 - states are never mutated
+    takes = ("object",)
+    shows = ("object",)
+    bottom: ClassVar[State] = {}
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
-        self.needs_base = rule.needs_base_inside
+
+    @property
+    def needs_base(self) -> bool:  # type: ignore[override]
+        return self.rule.needs_base_inside
 
     def check(self, value: Any, path: Path = ()) -> None:
         _check_object(value, path)
@@ -228,10 +239,14 @@ class MapOf(Rule):
     def child(self, token: str) -> Rule | None:
         return self.rule
 
+    def composed_of(self) -> list[Rule]:
+        return [self.rule, *super().composed_of()]
+
     def describe(self) -> str:
         return f"map_of({self.rule.describe()})"
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class RemovableMapOf(Rule):
     """A map whose keys can be removed: each key is an item of a causal set, with a child.
 
@@ -240,8 +255,9 @@ class RemovableMapOf(Rule):
     """
 
     name = "map_of"
-    takes = shows = ("object",)
-    bottom: State = {}  # noqa: RUF012 - states are never mutated
+    takes = ("object",)
+    shows = ("object",)
+    bottom: ClassVar[State] = {}
     needs_base = True
 
     def __init__(self, rule: Rule) -> None:
@@ -376,6 +392,9 @@ class RemovableMapOf(Rule):
 
     def child(self, token: str) -> Rule | None:
         return self.rule
+
+    def composed_of(self) -> list[Rule]:
+        return [self.rule, *super().composed_of()]
 
     def describe(self) -> str:
         return f"map_of({self.rule.describe()}, removable=True)"

@@ -1,7 +1,9 @@
 """A number that every device adds to: no increment is lost, none counts twice."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, ClassVar
+
+from mypy_extensions import mypyc_attr
 
 from merge_rules.canonical import MAX_INTEGER
 from merge_rules.refusal import DeviceRequired, Path, WrongType
@@ -15,6 +17,7 @@ IMPORTED = "import/"
 """How the entries of imports begin; no device has such a name either."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Counter(Rule):
     """A PN-counter with one entry a device (Shapiro et al. 2011, specification 7).
 
@@ -23,8 +26,9 @@ class Counter(Rule):
     """
 
     name = "counter"
-    takes = shows = ("number",)
-    bottom: State = {}  # noqa: RUF012 - states are never mutated
+    takes = ("number",)
+    shows = ("number",)
+    bottom: ClassVar[State] = {}
     needs_base = True
 
     def check(self, value: Any, path: Path = ()) -> None:

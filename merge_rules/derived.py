@@ -4,7 +4,9 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from datetime import date
-from typing import Any
+from typing import Any, ClassVar
+
+from mypy_extensions import mypyc_attr
 
 from merge_rules.canonical import encode, same
 from merge_rules.plain import is_number
@@ -17,6 +19,7 @@ MAX_SAMPLES = 1_000
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Samples(Rule):
     """A moving average that merges: average ← (1 - alpha)·average + alpha·sample.
 
@@ -26,8 +29,9 @@ class Samples(Rule):
     """
 
     name = "samples"
-    takes = shows = ("number",)
-    bottom: State = []  # noqa: RUF012 - states are never mutated
+    takes = ("number",)
+    shows = ("number",)
+    bottom: ClassVar[State] = []
 
     def __init__(self, k: int, alpha: float) -> None:
         self.k = k
@@ -102,6 +106,7 @@ class Samples(Rule):
         return f"samples({self.k}, {self.alpha})"
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Days(Rule):
     """Days on which something was done, and the streaks that they make.
 
@@ -114,7 +119,7 @@ class Days(Rule):
     name = "days"
     takes = ("string", "array", "object")
     shows = ("object",)
-    bottom: State = []  # noqa: RUF012 - states are never mutated
+    bottom: ClassVar[State] = []
 
     def check(self, value: Any, path: Path = ()) -> None:
         if isinstance(value, dict):

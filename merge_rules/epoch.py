@@ -3,12 +3,15 @@
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from mypy_extensions import mypyc_attr
+
 from merge_rules.refusal import Path
 from merge_rules.rule import Operation, Rule, State
 from merge_rules.sidecar import Packed, Sidecar
 from merge_rules.stamp import Stamp
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Resettable(Rule):
     """Another rule with an epoch before it. State: (epoch, the rule's state).
 
@@ -20,9 +23,22 @@ class Resettable(Rule):
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
-        self.bottom = (0, rule.bottom)
-        self.needs_base = rule.needs_base
-        self.takes, self.shows = rule.takes, rule.shows
+
+    @property
+    def bottom(self) -> State:
+        return (0, self.rule.bottom)
+
+    @property
+    def takes(self) -> Collection[str]:  # type: ignore[override]
+        return self.rule.takes
+
+    @property
+    def shows(self) -> Collection[str]:  # type: ignore[override]
+        return self.rule.shows
+
+    @property
+    def needs_base(self) -> bool:  # type: ignore[override]
+        return self.rule.needs_base
 
     @property
     def needs_base_inside(self) -> bool:
@@ -78,6 +94,9 @@ class Resettable(Rule):
 
     def child(self, token: str) -> Rule | None:
         return self.rule.child(token)
+
+    def composed_of(self) -> list[Rule]:
+        return [self.rule, *super().composed_of()]
 
     def describe(self) -> str:
         return f"resettable({self.rule.describe()})"

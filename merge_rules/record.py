@@ -1,7 +1,9 @@
 """An object whose fields each have a rule of their own."""
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
+
+from mypy_extensions import mypyc_attr
 
 from merge_rules.refusal import Path, Refusal, WrongType
 from merge_rules.register import LastWriteWins, last_write_wins
@@ -10,6 +12,7 @@ from merge_rules.sidecar import Packed, Sidecar, pack_keys, unpack_keys
 from merge_rules.stamp import Stamp
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Record(Rule):
     """A rule a field, and a default for every other one. State: {field: its state}.
 
@@ -18,13 +21,18 @@ class Record(Rule):
     """
 
     name = "record"
-    takes = shows = ("object",)
-    bottom: State = {}  # noqa: RUF012 - states are never mutated
+    takes = ("object",)
+    shows = ("object",)
+    bottom: ClassVar[State] = {}
 
     def __init__(self, fields: Mapping[str, Rule], default: Rule) -> None:
         self.fields = dict(fields)
         self.default = default
-        self.needs_base = any(rule.needs_base_inside for rule in (*self.fields.values(), default))
+
+    @property
+    def needs_base(self) -> bool:  # type: ignore[override]
+        rules = (*self.fields.values(), self.default)
+        return any(rule.needs_base_inside for rule in rules)
 
     def child(self, token: str) -> Rule:
         return self.fields.get(token, self.default)
@@ -145,6 +153,9 @@ class Record(Rule):
             name: rule_of(name, default).unpack(held.get(name, ABSENT), extra.get(name), sidecar)
             for name in {**held, **extra}
         }
+
+    def composed_of(self) -> list[Rule]:
+        return [*self.fields.values(), self.default, *super().composed_of()]
 
     def describe(self) -> str:
         fields = [f"{name!r}: {self.fields[name].describe()}" for name in sorted(self.fields)]

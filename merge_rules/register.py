@@ -3,6 +3,8 @@
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from mypy_extensions import mypyc_attr
+
 from merge_rules import plain
 from merge_rules.canonical import encode, same
 from merge_rules.refusal import Path
@@ -11,6 +13,7 @@ from merge_rules.sidecar import Packed, Sidecar
 from merge_rules.stamp import ZERO, Stamp, successor
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class LastWriteWins(Rule):
     """The write with the greatest stamp; equal stamps are decided by the canonical bytes.
 
@@ -88,6 +91,7 @@ def _bytes(state: State) -> bytes:
     return b"" if len(state) == 1 else encode(state[1])
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Strict(Rule):
     """Replaced by a write that saw the current version, refused for every other: no merging.
 

@@ -8,11 +8,12 @@ Types", 2018); a delta equal to `bottom` changes nothing.
 States are plain JSON-like values, shared and never mutated.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from enum import Enum
-from functools import cached_property
 from hashlib import blake2b
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, ClassVar, Final, Literal, NamedTuple
+
+from mypy_extensions import mypyc_attr
 
 from merge_rules.canonical import MAX_DEPTH, depth, encode
 from merge_rules.refusal import NotCanonical, OperationRefused, Path, WrongType
@@ -66,17 +67,24 @@ class Operation(NamedTuple):
         return self.value
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Rule:
     """A merge rule. Rules are immutable, and those that `describe` alike behave alike."""
 
-    name: str
-    bottom: State = None
-    takes: Collection[str] = KINDS
+    name: ClassVar[str]
+    bottom: ClassVar[State] = None
+    takes: ClassVar[Collection[str]] = KINDS
     """The kinds of JSON values that a device may write."""
-    shows: Collection[str] = KINDS
+    shows: ClassVar[Collection[str]] = KINDS
     """The kinds of JSON values that an app may see."""
-    needs_base = False
+    needs_base: ClassVar[bool] = False
     """Whether a write to a whole document needs to know the base that the device edited."""
+
+    # What every rule has of its class, an app's too, is a ClassVar: compiled code would not look
+    # for anything else in a class that is not compiled. What is kept is a plain attribute, since
+    # compiled rules have no `__dict__` for cached properties.
+    _fingerprint: str | None = None
+    _built_in: bool | None = None
 
     @property
     def needs_base_inside(self) -> bool:
@@ -173,22 +181,29 @@ class Rule:
         """The rule in the words of its definition; equal text, equal behaviour."""
         return self.name
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Names the rule that made a stored state: 8 hexadecimal digits."""
-        return blake2b(self.describe().encode(), digest_size=4).hexdigest()
+        if self._fingerprint is None:
+            self._fingerprint = blake2b(self.describe().encode(), digest_size=4).hexdigest()
+        return self._fingerprint
 
-    def composed_of(self) -> Iterator["Rule"]:
-        """The rules that it holds, and so hands a part of its work to."""
-        for held in [*vars(self).values()]:
-            candidates = held.values() if isinstance(held, dict) else (held,)
-            yield from (rule for rule in candidates if isinstance(rule, Rule))
+    def composed_of(self) -> list["Rule"]:
+        """The rules that it holds, and so hands a part of its work to; some perhaps twice.
 
-    @cached_property
+        Found here are those that a rule of an app's own has for attributes.
+        """
+        attributes: list[Any] = [*getattr(self, "__dict__", {}).values()]
+        inside = [item for held in attributes if isinstance(held, dict) for item in held.values()]
+        return [held for held in (*attributes, *inside) if isinstance(held, Rule)]
+
+    @property
     def built_in(self) -> bool:
         """Whether it is made of nothing but this package's rules, which are trusted."""
-        here = type(self).__module__.startswith("merge_rules.")
-        return here and all(rule.built_in for rule in self.composed_of())
+        if self._built_in is None:
+            here = type(self).__module__.startswith("merge_rules.")
+            self._built_in = here and all(rule.built_in for rule in self.composed_of())
+        return self._built_in
 
     # What a rule of an app's own says of itself, so that the laws can be checked.
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from mypy_extensions import mypyc_attr
+
 from merge_rules.canonical import encode, same
 from merge_rules.plain import is_number
 from merge_rules.refusal import Path, WrongType
@@ -9,6 +11,7 @@ from merge_rules.rule import ABSENT, Operation, Rule, State
 from merge_rules.stamp import Stamp
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class _Greatest(Rule):
     """Keeps the greatest of all values under a total order; None is below every value."""
 
@@ -33,11 +36,13 @@ class _Greatest(Rule):
         return ABSENT if state is None else state
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Maximum(_Greatest):
     """The greatest number ever written; 1 and 1.0 are told apart by their bytes."""
 
     name = "maximum"
-    takes = shows = ("number",)
+    takes = ("number",)
+    shows = ("number",)
 
     def check(self, value: Any, path: Path = ()) -> None:
         if not is_number(value):
@@ -52,6 +57,7 @@ class Maximum(_Greatest):
         return super().operate(state, operation, path, stamp)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Minimum(Maximum):
     """The least number ever written."""
 
@@ -61,12 +67,14 @@ class Minimum(Maximum):
         return (-value, encode(value))
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Flag(Rule):
     """Once true, true for good."""
 
     name = "flag"
-    takes = shows = ("boolean",)
-    bottom: State = False
+    takes = ("boolean",)
+    shows = ("boolean",)
+    bottom = False
 
     def check(self, value: Any, path: Path = ()) -> None:
         if not isinstance(value, bool):
@@ -82,11 +90,13 @@ class Flag(Rule):
         return state
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Best(_Greatest):
     """The whole object whose field `by` is the greatest number."""
 
     name = "best"
-    takes = shows = ("object",)
+    takes = ("object",)
+    shows = ("object",)
 
     def __init__(self, by: str) -> None:
         self.by = by

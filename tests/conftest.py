@@ -30,6 +30,7 @@ from hypothesis import settings as hypothesis_settings
 
 from app.auth.tokens import mint
 from app.clock import system_clock
+from app.compiled import is_compiled
 from app.database import embedded
 from app.database.engine import Database
 from app.database.migrate import migrate
@@ -42,6 +43,13 @@ from app.socket_protocol import SocketProtocol
 # database or read a whole document back take as long as the machine lets them.
 hypothesis_settings.register_profile("no timings", hypothesis_settings.default, deadline=None)
 hypothesis_settings.load_profile("no timings")
+
+
+def pytest_configure() -> None:
+    """Who wants compiled code tested must not be content with its sources."""
+    if os.environ.get("TESTS_ON_COMPILED") and not is_compiled():
+        raise pytest.UsageError("TESTS_ON_COMPILED is set, and the code is plain Python")
+
 
 SECRET = "only-for-tests-" + "0" * 32
 ADMIN_TOKEN = "only-for-operators-" + "0" * 32

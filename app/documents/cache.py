@@ -109,7 +109,7 @@ class Cache:
             known = account.documents.get(key)
             account.size += kept.size - (0 if known is None else known.size)
             account.documents[key] = kept
-        account.absent = (account.absent | absent) - account.documents.keys()
+        account.absent = (account.absent | absent).difference(account.documents)
         if account.size > self._limit // 4:
             return
         self._accounts[name] = account

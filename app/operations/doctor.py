@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from app.auth.secret import admin_token, admin_token_path, hs256_secret
 from app.clock import system_clock
+from app.compiled import is_compiled
 from app.database import embedded
 from app.database.engine import Database
 from app.database.migrate import OLDEST_SERVER, newest_revision, present_revision
@@ -46,9 +47,16 @@ def examine(environment: Mapping[str, str]) -> list[Finding]:
         Finding("settings", False, f"{name} is not a setting: see `syncline config`")
         for name in unknown_variables(environment)
     ] or [Finding("settings", True, "every variable is known and fits")]
-    findings += [_rules(settings), _tokens(settings), _admin_token(settings)]
+    findings += [_code(), _rules(settings), _tokens(settings), _admin_token(settings)]
     findings.append(_folder(settings))
     return findings + _database(settings) + _redis(settings)
+
+
+def _code() -> Finding:
+    if is_compiled():
+        return Finding("code", True, "compiled")
+    text = "plain Python: installed where there is a C compiler, it would serve more"
+    return Finding("code", True, text)
 
 
 def _rules(settings: Settings) -> Finding:

@@ -16,7 +16,8 @@ DELTA_SUFFICES = Law("delta", "what a write changed, joined to the document, is 
 class Merging(Protocol):
     """What of a rule a server needs; a rule under examination has it as well."""
 
-    bottom: State
+    @property
+    def bottom(self) -> State: ...
 
     def join(self, a: State, b: State) -> State: ...
     def delta(self, base: State, value: Any, stamp: Stamp) -> State: ...

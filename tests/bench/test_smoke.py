@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from app.compiled import is_compiled
 from app.sync.cursor import Cursor, decode_cursor
 from bench.generators import fill
 from bench.workloads import LESSON_KEYS, WORKLOADS
@@ -32,6 +33,7 @@ def _bench(file: Path, *arguments: str) -> dict[str, Any]:
 def test_every_workload_runs_and_does_what_its_name_says(tmp_path: Path) -> None:
     """A load that fails, or does not merge where it should, would give figures of nothing."""
     report = _bench(tmp_path / "figures.json")
+    assert report["machine"]["compiled"] is is_compiled()
     rounds = report["result"]["rounds"]
     assert set(rounds) == set(OUTCOMES)
     for name, outcome in OUTCOMES.items():

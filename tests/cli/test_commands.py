@@ -148,7 +148,7 @@ def test_the_doctor_finds_a_good_set_up_good(invoke: Invoke, cluster_18: Cluster
     bad = [line for line in result.stdout.splitlines() if "!!" in line]
     assert len(bad) == 1
     assert "fsync" in bad[0]
-    assert result.stdout.count(" ok ") == 8
+    assert result.stdout.count(" ok ") == 9
 
 
 def test_the_doctor_is_content_with_an_empty_folder(invoke: Invoke) -> None:
