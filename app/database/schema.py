@@ -298,7 +298,9 @@ processes = Table(
     metadata,
     Column("process", Uuid, primary_key=True),
     Column("alive_at_ms", BigInteger, nullable=False),
-    comment="The processes of the service, and when each last said that it lives.",
+    Column("listens", Boolean, nullable=False),
+    comment="The processes of the service, when each last said that it lives, and whether it "
+    "has sockets.",
     prefixes=["UNLOGGED"],
 )
 

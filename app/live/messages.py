@@ -21,8 +21,8 @@ class Message(msgspec.Struct, omit_defaults=True, rename={"sender": "from"}):
     presence: list[str] = []
     """Accounts whose presence changed."""
     connects: bool = False
-    """The sender is new, or was away: whoever thought to be alone has somebody to tell, and what
-    the sender committed meanwhile nobody told."""
+    """The sender is new, or was away, or has its first socket: whoever thought that nobody listens
+    has somebody to tell, and what the sender committed meanwhile nobody told."""
 
 
 _encode = msgspec.json.Encoder().encode

@@ -49,6 +49,8 @@ class Presence:
         """The last frame of each account here, so that the same one is not told again."""
         self._wake = asyncio.Event()
         self._beating_since_s: float | None = None
+        self._listens = False
+        """Whether the others were told that this process has sockets."""
         hub.on_join = self._join
         hub.on_leave = self._leave
         relay.on_presence = self.look
@@ -136,6 +138,8 @@ class Presence:
         accounts = {seat.account for seat in (*joins.values(), *leaves.values())}
         for seat in joins.values():
             self._told.pop(seat.account, None)  # the new socket was told nothing yet
+        if joins and not self._listens:
+            await self.beat()
         self._relay.tell_presence(accounts)
         self.look(accounts)
 
@@ -159,9 +163,11 @@ class Presence:
     # --- who lives ----------------------------------------------------------------------------
 
     async def beat(self) -> None:
-        """Says that this process lives, and writes its sockets again if nobody knew."""
+        """Says that this process lives and whether it has sockets, which it writes again if nobody
+        knew of it."""
+        listens, announced = self._hub.sockets > 0, self._relay.announced
         async with self._database.connection() as connection:
-            told = await store.beat(connection, self._process)
+            told = await store.beat(connection, self._process, listens=listens)
             if told.new:
                 self._write_again()
             # After a pause of the database everybody looks dead who did not beat first.
@@ -171,7 +177,11 @@ class Presence:
                 gone = await store.bury(connection, int(SILENT_S * 1000))
                 self._relay.tell_presence(gone)
                 self.look(gone)
-        self._relay.alone = told.others == 0
+        if self._relay.announced == announced:  # else somebody has begun to listen meanwhile
+            self._relay.unheard = not told.heard
+        if listens and not self._listens:
+            self._relay.announce()
+        self._listens = listens
 
     async def _live(self) -> None:
         while True:

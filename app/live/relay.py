@@ -15,10 +15,12 @@ log = structlog.get_logger()
 
 COALESCE_S = 0.002
 """Between two messages: what is committed meanwhile goes into one."""
+HEARD_S = 0.2
+"""By then a message has surely arrived, or a sweep makes up for it."""
 
 
 class Relay:
-    """Commits go to the hub at once and, after it, to the other processes, if there are any."""
+    """Commits go to the hub at once and, after it, to the other processes, if any has sockets."""
 
     def __init__(self, hub: Hub, channel: Channel, process: UUID) -> None:
         self._hub = hub
@@ -27,8 +29,10 @@ class Relay:
         self._reached: dict[str, int] = {}
         self._presence: set[str] = set()
         self._wake = asyncio.Event()
-        self.alone = False
-        """Whether this is the only process, so that nobody has to be told."""
+        self.unheard = False
+        """Whether no other process has sockets, so that nobody has to be told."""
+        self.announced = 0
+        """How often another process has said that it begins to listen."""
         self.on_presence: Callable[[Iterable[str]], None] = lambda _: None
         self.on_gap: Callable[[], None] = lambda: None
         self.sent = 0
@@ -48,12 +52,12 @@ class Relay:
     def note(self, committed: Committed) -> None:
         """The pipeline's listener: called after each commit that changed something."""
         self._hub.reached(committed.seqs)
-        if not self.alone:
+        if not self.unheard:
             self._reached.update(committed.seqs)
             self._wake.set()
 
     def tell_presence(self, accounts: Iterable[str]) -> None:
-        if not self.alone:
+        if not self.unheard:
             self._presence.update(accounts)
             self._wake.set()
 
@@ -77,6 +81,12 @@ class Relay:
             self.sent += len(texts)
             self._channel.publish(texts)
 
+    def announce(self) -> None:
+        """Tells the others that from now on somebody listens here, and looks for what they did not
+        say until they had heard it."""
+        self._channel.publish([encode(Message(self._process, connects=True))])
+        asyncio.get_running_loop().call_later(HEARD_S, self.on_gap)
+
     def _connected(self) -> None:
         self._channel.publish([encode(Message(self._process, connects=True))])
         self.on_gap()
@@ -86,8 +96,9 @@ class Relay:
         if message is None or message.sender == self._process:
             return
         self.heard += 1
-        self.alone = False
         if message.connects:
+            self.announced += 1
+            self.unheard = False
             self.on_gap()  # what it had to say while it was away, it could not say
         if message.reached:
             self._hub.reached(message.reached)

@@ -19,9 +19,11 @@ left join (
 # The database's own clock: those of machines differ.
 NOW_MS = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
 BEAT = f"""
-insert into processes (process, alive_at_ms) select $1, {NOW_MS}
-on conflict (process) do update set alive_at_ms = excluded.alive_at_ms
-returning xmax = 0 as new, (select count(*) from processes where process <> $1) as others
+insert into processes (process, alive_at_ms, listens) select $1, {NOW_MS}, $2
+on conflict (process) do update
+    set alive_at_ms = excluded.alive_at_ms, listens = excluded.listens
+returning xmax = 0 as new,
+          exists (select from processes where process <> $1 and listens) as heard
 """  # noqa: S608 - constant text
 BURY = f"""
 with dead as (
@@ -68,8 +70,8 @@ class Seat(NamedTuple):
 class Beat(NamedTuple):
     new: bool
     """Whether nobody knew of this process: it has just started, or was taken for dead."""
-    others: int
-    """Other processes, dead ones not yet removed among them."""
+    heard: bool
+    """Whether another process has sockets, a dead one not yet removed among them."""
 
 
 async def moved(
@@ -80,9 +82,10 @@ async def moved(
     return rows[0]["era"], [(row["account"], row["seq"]) for row in rows if row["account"]]
 
 
-async def beat(connection: Any, process: UUID) -> Beat:
-    row = await connection.fetchrow(BEAT, process)
-    return Beat(row["new"], row["others"])
+async def beat(connection: Any, process: UUID, *, listens: bool) -> Beat:
+    """`listens`: the process has sockets."""
+    row = await connection.fetchrow(BEAT, process, listens)
+    return Beat(row["new"], row["heard"])
 
 
 async def bury(connection: Any, silent_ms: int) -> set[str]:

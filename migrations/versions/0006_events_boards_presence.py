@@ -65,8 +65,9 @@ def upgrade() -> None:
         "processes",
         sa.Column("process", sa.Uuid(), nullable=False),
         sa.Column("alive_at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("listens", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("process", name=op.f("processes_pkey")),
-        comment="The processes of the service, and when each last said that it lives.",
+        comment="The processes of the service, when each last said that it lives, and whether it has sockets.",
         prefixes=["UNLOGGED"],
     )
     op.create_table(

@@ -8,6 +8,7 @@ import asyncpg
 import httpx
 import pytest
 
+from app.database import engine
 from tests.conftest import Cluster, Service
 from tests.costs import figures
 from tests.costs.statement_log import StatementLog
@@ -18,6 +19,12 @@ from tests.sync.wire import Json, sync
 StartService = Callable[..., Service]
 HISTORY = 8
 BATCH_SIZES = "select count(*) from documents where account <> 'blocker' group by xmin::text"
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lanes that wait for whoever is held."""
+    monkeypatch.setattr(engine, "HELD_AFTER_MS", 60_000)
 
 
 @pytest.fixture
@@ -101,7 +108,7 @@ def push(client: httpx.Client, count: int, number: int, cursor: str | None = Non
 
 @pytest.mark.parametrize("count", [2, 60])
 async def test_a_batch_of_many_accounts_costs_the_same_statements(
-    watched: tuple[Service, StatementLog], start_service: StartService, count: int
+    patient: None, watched: tuple[Service, StatementLog], start_service: StartService, count: int
 ) -> None:
     """Under load a batch is of as many accounts as writes: W1 is nothing else.
 

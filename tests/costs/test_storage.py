@@ -41,7 +41,7 @@ class Written:
         self.url = service.database_url
         tokens = {name: service.token(name) for name in account_names("player", ACCOUNTS)}
         self._send(seed_plan(SYNC_KEYS, tokens), service)
-        once = plan(W1, tokens, versions(self.url, "player"))
+        once = plan(W1, tokens, versions(self.url, "player"), era="")  # W1 has no cursor
         self.writes = len(once.items) * ROUNDS
         before = self._wal_bytes()
         # An item counts its document's version up, so it can be sent again.

@@ -189,8 +189,20 @@ def add(client: httpx.Client, number: int, amount: int = 1) -> httpx.Response:
     return client.patch("/v1/documents/user_stats", json=body)
 
 
-async def _lock_and_wait(url: str, account: str, seconds: float) -> None:
-    await _hold(url, f"select * from heads where account = '{account}' for update", seconds)
+SLOW = (
+    "create function slow() returns trigger language plpgsql as"
+    " 'begin perform pg_sleep(60); return new; end'",
+    "create trigger slow before update on documents for each row execute function slow()",
+)
+
+
+async def _execute(url: str, *statements: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
 
 
 async def _lock_table(url: str, table: str, seconds: float) -> None:
@@ -210,14 +222,13 @@ async def _hold(url: str, lock: str, seconds: float) -> None:
 async def test_a_slow_statement_is_unavailable_and_half_does_nothing(
     start_service: Callable[..., Service],
 ) -> None:
-    """The statement timeout ends a write that waits too long; sent again, it counts once."""
+    """The statement timeout ends a write that takes too long; sent again, it counts once."""
     service = start_service(statement_timeout_ms=300)
     with service.client("a") as client:
         assert add(client, 1).status_code == 201
-        lock = asyncio.create_task(_lock_and_wait(service.database_url, "a", 1.0))
-        await asyncio.sleep(0.2)
+        await _execute(service.database_url, *SLOW)
         unavailable(await asyncio.to_thread(add, client, 2))
-        await lock
+        await _execute(service.database_url, "drop trigger slow on documents")
         assert client.get("/v1/documents/user_stats").json()["value"] == {"xp": 1}
         assert add(client, 2).json()["value"] == {"xp": 2}
         assert add(client, 2).json()["outcome"] == "duplicate"

@@ -9,7 +9,7 @@ import httpx
 
 from tests.sync.processes import Process
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -59,8 +59,12 @@ def connected(process: Process) -> Iterator[list[Connection]]:
         while len(found) < 2:
             assert time.monotonic() < deadline, "there are no two workers"
             connection = Connection(process)
-            stack.callback(connection.close)
-            found.setdefault(connection.worker, connection)
+            if connection.worker in found:
+                connection.close()
+                time.sleep(0.05)  # the other may have to start, and needs the processor for it
+            else:
+                stack.callback(connection.close)
+                found[connection.worker] = connection
         for connection in found.values():
             until(lambda one=connection: one.number("neighbours_linked") == 1)  # type: ignore[misc]
         yield list(found.values())

@@ -72,10 +72,10 @@ def dedupe_keeps_only_the_last_id() -> Iterator[None]:
     read_seen, write_all = store.read_seen, store.write
     last: dict[str, UUID] = {}
 
-    async def write(connection: Any, changes: store.Changes, history: int) -> set[str]:
-        written = await write_all(connection, changes, history)
+    async def write(connection: Any, changes: store.Changes, history: int) -> Any:
+        written, era = await write_all(connection, changes, history)
         last.update({row[0]: row[1] for row in changes.seen if row[0] in written})
-        return written
+        return written, era
 
     async def read(connection: Any, accounts: Any, ids: Any) -> dict[Any, Any]:
         found = await read_seen(connection, accounts, ids)
