@@ -87,7 +87,7 @@ def fresh_service(
         "SYNCLINE_WORKERS": str(workers),
         **settings,
     }
-    command = (sys.executable, "-m", "app.cli")
+    command = (sys.executable, "-P", "-m", "app.cli")  # what is installed, wherever this is run
     subprocess.run([*command, "migrate"], env=environment, check=True, capture_output=True)
     with TemporaryDirectory(prefix="syncline-bench-") as folder:
         log = Path(folder, "log")
