@@ -15,6 +15,7 @@ from litestar.di import Provide
 from litestar.types import ControllerRouterHandler
 
 from app import openapi, problems
+from app.addresses import Addresses
 from app.auth.keys import HttpFetch
 from app.auth.middleware import Authentication
 from app.auth.secret import admin_token, hs256_secret
@@ -70,6 +71,11 @@ from app.sync import store as sync_store
 from app.sync.exchange import Exchange, Puller, SyncLimits
 from merge_rules.registry import Registry
 
+LANES = 2
+"""Of writes, unless that is set: one decides while the other commits."""
+LANES_OF_SEVERAL = 1
+"""The same where a machine has several processes: another decides meanwhile, and the fewer lanes
+share what comes, the larger are the batches."""
 READ_BATCH = 64
 """Documents in one statement: so many of the largest still fit into memory."""
 PULL_BATCH = 16
@@ -257,7 +263,11 @@ def create_app(
     database, operations, socket_io = parts.database, parts.operations, parts.socket_io
     app = Litestar(
         route_handlers=ROUTES,
-        middleware=[Methods(), Authentication(parts.verifier, admin_token(settings).text)],
+        middleware=[
+            Addresses(),
+            Methods(),
+            Authentication(parts.verifier, admin_token(settings).text),
+        ],
         dependencies={
             "documents": _provide(parts.documents),
             "exchange": _provide(parts.exchange),
@@ -377,7 +387,7 @@ async def check_database(database: Database) -> None:
 
 def pipeline_settings(settings: Settings) -> PipelineSettings:
     return PipelineSettings(
-        lanes=settings.write_lanes,
+        lanes=settings.write_lanes or (LANES if settings.workers == 1 else LANES_OF_SEVERAL),
         queue_limit=settings.queue_limit,
         batch_limit=settings.batch_limit,
         history=settings.history,

@@ -66,7 +66,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pool_size: Annotated[
         int, _limit("Database connections of one process, beside one for each lane")
     ] = 6
-    write_lanes: Annotated[int, _limit("Batches of writes that one process commits at once")] = 2
+    write_lanes: Annotated[
+        int,
+        _limit("Batches of writes that one process commits at once; 0: 2, or 1 of several", 0),
+    ] = 0
     read_lanes: Annotated[int, _limit("Batches of reads that one process asks at once")] = 2
     cache_bytes: Annotated[
         int, _limit("Documents that one process keeps in memory, about; 0: none", minimum=0)

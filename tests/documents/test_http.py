@@ -49,6 +49,32 @@ def answered(sock: socket.socket) -> tuple[int, dict[str, Any]]:
 
 
 PIECE = b"a" * 16_384
+
+
+REFUSED = ((400, "invalid-key"), (405, "method-not-allowed"))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/v1/documents/0%2F",
+        "/v1/documents/%30%2f",
+        "/v1/documents/%2F0",
+        "/v1/documents/0%2Frevisions",
+        "/v1%2Fdocuments/0",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_an_encoded_slash_leads_nowhere(service: Service, address: str, method: str) -> None:
+    """It was taken for a plain one, so that a key which cannot be stood for another document."""
+    with service.client("slashes") as client:
+        put(client, "0", "kept", base=None)
+        url = httpx.URL(service.url).copy_with(raw_path=address.encode())
+        answer = client.request(method, url, content=b'{"value": "lost"}')
+        assert (answer.status_code, answer.json()["code"]) in REFUSED
+        assert client.get(path("0")).json()["value"] == "kept"
+
+
 FLOODS = {
     "one header": (b"GET /livez HTTP/1.1\r\nHost: x\r\nX: ", PIECE),
     "one name": (b"GET /livez HTTP/1.1\r\nHost: x\r\n", PIECE),
