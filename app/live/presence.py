@@ -138,10 +138,10 @@ class Presence:
         accounts = {seat.account for seat in (*joins.values(), *leaves.values())}
         for seat in joins.values():
             self._told.pop(seat.account, None)  # the new socket was told nothing yet
-        if joins and not self._listens:
-            await self.beat()
         self._relay.tell_presence(accounts)
         self.look(accounts)
+        if joins and not self._listens:
+            await self.beat()
 
     async def _tell(self) -> None:
         accounts = list(_first(self._unseen, AT_ONCE))
