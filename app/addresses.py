@@ -9,7 +9,7 @@ from app.errors import Code, SynclineError
 
 class Addresses(ASGIMiddleware):
     """Refuses an encoded slash, which the router takes for one between two parts of an address:
-    a document `a/`, which cannot be, would be found as `a`, and written as `a`."""
+    a document `a%2F`, which cannot be, would be found and written as `a`."""
 
     scopes = (ScopeType.HTTP,)
 

@@ -5,6 +5,7 @@ uvicorn's own takes headers of any size before anybody asks for a token, and joi
 an unfinished one anew with each packet, so that a few megabytes stall the process for seconds.
 """
 
+import weakref
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -63,7 +64,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._silent_bytes = 0
         super().on_headers_complete()
         if self.cycle is not None and self.cycle.scope is self.scope:  # else it becomes a socket
-            extensions: Any = {WHOLE: partial(_send_whole, self.cycle)}
+            # The cycle holds the scope: holding it here as well would leave both to the collector.
+            extensions: Any = {WHOLE: partial(_send_whole, weakref.ref(self.cycle))}
             self.scope["extensions"] = extensions
 
     def on_body(self, body: bytes) -> None:
@@ -90,16 +92,17 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def _send_whole(cycle: RequestResponseCycle, answer: Answer) -> bool:
+def _send_whole(of: "weakref.ref[RequestResponseCycle]", answer: Answer) -> bool:
     """Sends head and body at once; False, and nothing sent, where the peer takes no more for now.
 
     `cycle.send` writes them one after the other, and a write is the dearest part of an answer.
     What it does at the end of an answer is done here as well.
     """
+    cycle = of()
+    if cycle is None or cycle.disconnected:
+        return True
     if cycle.flow.write_paused:
         return False
-    if cycle.disconnected:
-        return True
     text = [STATUS_LINE[answer.status]]
     for name, value in (*cycle.default_headers, *answer.all_headers()):
         text += (name, b": ", value, b"\r\n")

@@ -241,9 +241,9 @@ async def running(parts: Parts) -> AsyncIterator[None]:
         await asyncio.gather(*background, return_exceptions=True)
         if socket_io is not None:
             await socket_io.stop()
-        await parts.live.stop()
         if parts.neighbours is not None:
-            await parts.neighbours.stop()
+            await parts.neighbours.stop()  # before the others are told of the last commits
+        await parts.live.stop()
         await parts.pipeline.stop()
         await parts.reader.stop()
         await parts.puller.stop()

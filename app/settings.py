@@ -68,7 +68,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 6
     write_lanes: Annotated[
         int,
-        _limit("Batches of writes that one process commits at once; 0: 2, or 1 of several", 0),
+        _limit(
+            "Batches of writes that a process commits at once; 0: 2, or 1 each of several",
+            0,
+        ),
     ] = 0
     read_lanes: Annotated[int, _limit("Batches of reads that one process asks at once")] = 2
     cache_bytes: Annotated[

@@ -76,6 +76,13 @@ class Lane(Generic[W]):
         """Serves no work of the account until it is let go."""
         self._aside[account] = self._queues.pop(account, deque())
 
+    def take_aside(self, account: str) -> list[W]:
+        """Takes away what came of an account since it was set aside."""
+        queue = self._aside[account]
+        taken = list(queue)
+        queue.clear()
+        return taken
+
     def let_go(self, account: str) -> None:
         """Serves what came of an account since it was set aside, and what will come."""
         queue = self._aside.pop(account)

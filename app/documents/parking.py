@@ -40,11 +40,11 @@ class Parking:
         database: Database,
         commit: Commit,
         fail: Fail,
-        let_go: Callable[[str], None],
+        let_go: Callable[[str, SynclineError | None], None],
         limit: int,
     ) -> None:
-        """`let_go` is told of each account once nothing of it waits here; `limit` is that of a
-        batch, by size."""
+        """`let_go` is told of each account once nothing of it waits here, and of the error, if it
+        was one; `limit` is that of a batch, by size."""
         self._database = database
         self._commit = commit
         self._fail = fail
@@ -53,6 +53,8 @@ class Parking:
         self._connection = database.kept(patient=False)
         self._parked: OrderedDict[str, _Parked] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
+        self.size = 0
+        """Mutations and events that wait."""
 
     @property
     def accounts(self) -> int:
@@ -64,6 +66,7 @@ class Parking:
         for submission in held:
             parked = self._parked.setdefault(submission.account, _Parked(until_s))
             parked.submissions.append(submission)
+            self.size += submission.size
         log.warning("accounts are held by another session", parked=len(self._parked))
         if self._task is None:
             self._task = asyncio.create_task(self._run())
@@ -102,13 +105,24 @@ class Parking:
         # None is the first for ever: what stands behind it may not have been tried.
         for account in (*accounts[1:], accounts[0]):
             parked = self._parked[account]
-            parked.submissions = [one for one in parked.submissions if one in left]
-            if not parked.submissions or now_s >= parked.until_s:
-                self._end(account, unavailable())
-            else:
+            waiting, parked.submissions = parked.submissions, []
+            for submission in waiting:
+                if submission in left:
+                    parked.submissions.append(submission)
+                else:
+                    self.size -= submission.size
+            if parked.submissions:
                 self._parked.move_to_end(account)
+            else:
+                self._end(account, None)
+        for account, parked in list(self._parked.items()):
+            if now_s >= parked.until_s:
+                self._end(account, unavailable())
 
-    def _end(self, account: str, error: SynclineError) -> None:
+    def _end(self, account: str, error: SynclineError | None) -> None:
         """Lets an account go; what is left of it fails."""
-        self._fail(self._parked.pop(account).submissions, error)
-        self._let_go(account)
+        left = self._parked.pop(account).submissions
+        self.size -= sum(submission.size for submission in left)
+        if error is not None:
+            self._fail(left, error)
+        self._let_go(account, error)

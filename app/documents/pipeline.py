@@ -155,7 +155,7 @@ class Pipeline:
             raise SynclineError(Code.SHUTTING_DOWN, "Send the same request again in a moment.")
         account, size = submission.account, submission.size
         of_account = self._waiting_of.get(account, 0)
-        full = self._waiting + size > self._settings.queue_limit
+        full = self._waiting + self._parking.size + size > self._settings.queue_limit
         if full or (of_account and of_account + size > WAITING_OF_ONE):
             raise SynclineError(Code.OVERLOADED, "Send the same request again after Retry-After.")
         self._waiting += size
@@ -171,25 +171,39 @@ class Pipeline:
 
     async def _serve(self, connection: KeptConnection, batch: Sequence[Submission]) -> None:
         self.batches.add(sum(submission.size for submission in batch))
+        self._wait_no_more(batch)
+        held = await self._commit(connection, batch)
+        if held:
+            self._park(held)
+
+    def _wait_no_more(self, batch: Sequence[Submission]) -> None:
         for submission in batch:
             self._waiting -= submission.size
             left = self._waiting_of.pop(submission.account) - submission.size
             if left:
                 self._waiting_of[submission.account] = left
-        held = await self._commit(connection, batch)
-        if held:
-            self._park(held)
 
     def _park(self, held: Sequence[Submission]) -> None:
         for account in {submission.account for submission in held}:
             self._lane_of(account).set_aside(account)
         self._parking.add(held)
 
-    def _let_go(self, account: str) -> None:
-        self._lane_of(account).let_go(account)
+    def _let_go(self, account: str, error: SynclineError | None) -> None:
+        lane = self._lane_of(account)
+        if error is not None:
+            # Who waits behind need not find out one after another.
+            behind = lane.take_aside(account)
+            self._wait_no_more(behind)
+            _fail(behind, error)
+        lane.let_go(account)
 
     async def _commit(
-        self, connection: KeptConnection, batch: Sequence[Submission], *, lock: bool = False
+        self,
+        connection: KeptConnection,
+        batch: Sequence[Submission],
+        *,
+        lock: bool = False,
+        again: bool = False,
     ) -> Sequence[Submission]:
         """Commits a batch and answers it; what fails as a whole is tried piece by piece.
 
@@ -200,7 +214,7 @@ class Pipeline:
             answers = await self._commit_with_retries(connection, batch, lock=lock)
         except SynclineError as error:
             if is_held(error.__cause__):
-                return await self._commit_free(connection, batch, lock=lock)
+                return await self._commit_free(connection, batch, lock=lock, again=again)
             accounts = _by_account(batch)
             if len(accounts) > 1 and is_stuck(error.__cause__):
                 # One of the accounts may be at fault: the others need not fail with it.
@@ -227,9 +241,17 @@ class Pipeline:
         return ()
 
     async def _commit_free(
-        self, connection: KeptConnection, batch: Sequence[Submission], *, lock: bool
+        self,
+        connection: KeptConnection,
+        batch: Sequence[Submission],
+        *,
+        lock: bool,
+        again: bool,
     ) -> Sequence[Submission]:
-        """Commits a batch without the accounts that are held; gives those."""
+        """Commits a batch without the accounts that are held; gives those.
+
+        `again`: all heads were found free before, and yet something was held.
+        """
         parts = _by_account(batch)
         if len(parts) == 1:
             return batch
@@ -241,6 +263,8 @@ class Pipeline:
                 return batch  # all of them: the whole table is locked, say
             raise
         free = [one for one in batch if found.get(one.account) is False]
+        if len(free) == len(batch) and not again:
+            return await self._commit(connection, batch, lock=lock, again=True)
         if len(free) == len(batch):
             # What is held is no head: each account shows by itself whether it is its own.
             return await self._commit_parts(connection, parts, lock=lock)
@@ -327,6 +351,8 @@ class Pipeline:
                 return await self._commit_once(connection, batch, lock=lock)
             except Exception as error:
                 if is_exhausted(error):
+                    if not is_held(error):
+                        log.warning("batch cannot be committed", error=repr(error))
                     raise unavailable() from error
                 if not is_transient(error):
                     raise

@@ -221,7 +221,8 @@ class Workspace:
         others = (self.touches, self.proposals, self.new_seen, self.new_devices)
         changed.update(id[0] for ids in others for id in ids)
         changed.update(event[0] for event in self.ledger.new_events)
-        after = {account: Head(self.seqs[account], _new_tag()) for account in changed}
+        # In order, as locks are taken elsewhere: else two processes could wait for each other.
+        after = {account: Head(self.seqs[account], _new_tag()) for account in sorted(changed)}
         changes = store.Changes(
             before=self.heads,
             after=after,

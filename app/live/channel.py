@@ -143,7 +143,7 @@ class RedisChannel:
             while True:
                 try:
                     await self._connected(heard, gap, pause)
-                except (RedisError, OSError, TimeoutError, ExceptionGroup) as error:
+                except (RedisError, OSError, TimeoutError) as error:
                     if pause.is_first:
                         log.warning("live.redis_lost", error=repr(error))
                 finally:
@@ -159,33 +159,46 @@ class RedisChannel:
         pubsub = self._redis.pubsub()
         try:
             await pubsub.subscribe(NAME)
-            self.up = True
             self._heard_at = time.monotonic()
-            pause.reset()
-            gap()
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._hear(pubsub, heard))
-                tasks.create_task(self._say(pubsub))
+
+            def begin() -> None:
+                self.up = True
+                pause.reset()
+                gap()
+
+            # No group of tasks: what speaks to a silent Redis may not notice that it is cancelled.
+            hearing = asyncio.create_task(self._hear(pubsub, heard, begin))
+            try:
+                while not hearing.done():
+                    await self._say(pubsub)
+                await hearing
+            finally:
+                hearing.cancel()
+                await asyncio.wait([hearing], timeout=LOOK_S)
         finally:
             await pubsub.aclose()  # type: ignore[no-untyped-call]
 
-    async def _hear(self, pubsub: Any, heard: Callable[[str | bytes], None]) -> None:
+    async def _hear(
+        self, pubsub: Any, heard: Callable[[str | bytes], None], begin: Callable[[], None]
+    ) -> None:
+        """`begin` is called with the first answer: one that is silent takes connections, too."""
         while True:
             message = await pubsub.get_message(timeout=LOOK_S)
             if message is not None:
                 self._heard_at = time.monotonic()
+                if not self.up:
+                    begin()
                 if message["type"] == "message":
                     heard(message["data"])
             elif time.monotonic() - self._heard_at > 3 * LOOK_S:
                 raise TimeoutError("Redis is silent")
 
     async def _say(self, pubsub: Any) -> None:
-        while True:
-            messages = await self._outbox.take(LOOK_S)
-            if not messages:
-                await pubsub.ping()
-            for message in messages:
-                await self._redis.publish(NAME, message)
+        messages = await self._outbox.take(LOOK_S)
+        if not messages:
+            await pubsub.ping()
+        for message in messages:
+            await self._redis.publish(NAME, message)
 
 
 class _Pause:

@@ -21,8 +21,9 @@ class Message(msgspec.Struct, omit_defaults=True, rename={"sender": "from"}):
     presence: list[str] = []
     """Accounts whose presence changed."""
     connects: bool = False
-    """The sender is new, or was away, or has its first socket: whoever thought that nobody listens
-    has somebody to tell, and what the sender committed meanwhile nobody told."""
+    """The sender is new, or was away: what it committed meanwhile nobody told."""
+    listens: bool = False
+    """The sender has sockets from now on: whoever thought that nobody listens has to tell it."""
 
 
 _encode = msgspec.json.Encoder().encode

@@ -49,6 +49,7 @@ class Presence:
         """The last frame of each account here, so that the same one is not told again."""
         self._wake = asyncio.Event()
         self._beating_since_s: float | None = None
+        self._beats = asyncio.Lock()
         self._listens = False
         """Whether the others were told that this process has sockets."""
         hub.on_join = self._join
@@ -140,8 +141,8 @@ class Presence:
             self._told.pop(seat.account, None)  # the new socket was told nothing yet
         self._relay.tell_presence(accounts)
         self.look(accounts)
-        if joins and not self._listens:
-            await self.beat()
+        if joins:
+            await self._begin_to_listen()
 
     async def _tell(self) -> None:
         accounts = list(_first(self._unseen, AT_ONCE))
@@ -165,6 +166,15 @@ class Presence:
     async def beat(self) -> None:
         """Says that this process lives and whether it has sockets, which it writes again if nobody
         knew of it."""
+        async with self._beats:
+            await self._beat()
+
+    async def _begin_to_listen(self) -> None:
+        async with self._beats:
+            if not self._listens:
+                await self._beat()
+
+    async def _beat(self) -> None:
         listens, announced = self._hub.sockets > 0, self._relay.announced
         async with self._database.connection() as connection:
             told = await store.beat(connection, self._process, listens=listens)
@@ -179,7 +189,7 @@ class Presence:
                 self.look(gone)
         if self._relay.announced == announced:  # else somebody has begun to listen meanwhile
             self._relay.unheard = not told.heard
-        if listens and not self._listens:
+        if listens and (told.new or not self._listens):
             self._relay.announce()
         self._listens = listens
 

@@ -84,11 +84,12 @@ class Relay:
     def announce(self) -> None:
         """Tells the others that from now on somebody listens here, and looks for what they did not
         say until they had heard it."""
-        self._channel.publish([encode(Message(self._process, connects=True))])
+        self._channel.publish([encode(Message(self._process, listens=True))])
         asyncio.get_running_loop().call_later(HEARD_S, self.on_gap)
 
     def _connected(self) -> None:
-        self._channel.publish([encode(Message(self._process, connects=True))])
+        listens = self._hub.sockets > 0
+        self._channel.publish([encode(Message(self._process, connects=True, listens=listens))])
         self.on_gap()
 
     def _hear(self, text: str | bytes) -> None:
@@ -96,9 +97,10 @@ class Relay:
         if message is None or message.sender == self._process:
             return
         self.heard += 1
-        if message.connects:
+        if message.listens:
             self.announced += 1
             self.unheard = False
+        if message.connects:
             self.on_gap()  # what it had to say while it was away, it could not say
         if message.reached:
             self._hub.reached(message.reached)

@@ -30,7 +30,7 @@ class ServingEnd(Stream):
         """
         self._leaves = True
         self.send(FAREWELL)
-        await asyncio.gather(*self._tasks)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -65,4 +65,7 @@ class ServingEnd(Stream):
         except Exception as error:
             asked = ("POST", "/v1/sync") if key is None else ("PUT", f"/v1/documents/{key}")
             answer = failed(error, *asked)
+        except BaseException:
+            self.abort()  # else whoever asked would wait for ever
+            raise
         self.send(Reply(request.number, answer))

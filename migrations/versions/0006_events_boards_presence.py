@@ -65,9 +65,8 @@ def upgrade() -> None:
         "processes",
         sa.Column("process", sa.Uuid(), nullable=False),
         sa.Column("alive_at_ms", sa.BigInteger(), nullable=False),
-        sa.Column("listens", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("process", name=op.f("processes_pkey")),
-        comment="The processes of the service, when each last said that it lives, and whether it has sockets.",
+        comment="The processes of the service, and when each last said that it lives.",
         prefixes=["UNLOGGED"],
     )
     op.create_table(

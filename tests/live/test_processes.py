@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from app.live.relay import HEARD_S
 from app.main import create_app
 from app.settings import Settings, SettingsError
 from tests.conftest import Cluster, Service
@@ -120,6 +121,7 @@ async def test_redis_carries_the_messages_where_there_is_one(
     async with talking(b.url, account) as talk:
         await asyncio.to_thread(_write, a, account, "before")
         await _arrives(talk, "before")
+        await asyncio.sleep(2 * HEARD_S)  # so that nothing is looked for any more
         redis.kill()
         await until(lambda: not b.app.state.live.relay.up, "it did not notice")
         await asyncio.to_thread(_write, a, account, "meanwhile")

@@ -164,6 +164,46 @@ async def test_who_is_held_too_long_is_told_so(url: str, monkeypatch: pytest.Mon
     assert await held(url, "held") == (1, {"xp": 1})
 
 
+async def test_what_stands_behind_is_refused_with_it(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A share after the other would each wait as long, and find out the same."""
+    monkeypatch.setattr(engine, "LOCK_TIMEOUT_MS", 300)
+    parked: list[int] = []
+    add_parked = Parking.add
+
+    def note(self: Parking, batch: Sequence[Submission]) -> None:
+        parked.append(len(batch))
+        add_parked(self, batch)
+
+    monkeypatch.setattr(Parking, "add", note)
+    async with running(plain(url), queue_limit=1_000) as pipeline:
+        async with locked(url, "held"):
+            tasks = [write(pipeline, "held")]
+            await until_parked(pipeline, 1)
+            tasks += [write(pipeline, "held") for _ in range(200)]
+            answers = await asyncio.gather(*tasks, return_exceptions=True)
+            codes = {getattr(answer, "code", None) for answer in answers}
+            assert codes == {Code.DATABASE_UNAVAILABLE}
+        assert parked == [1]
+        assert pipeline.waiting == 0
+        assert versions([await write(pipeline, "held")]) == [1]
+
+
+async def test_what_is_parked_counts_towards_what_may_wait(url: str) -> None:
+    """Else a table that is locked would let everything in."""
+    async with running(plain(url), queue_limit=len(OTHERS)) as pipeline:
+        await write(pipeline, OTHERS[0])
+        async with holding(url, "lock table heads in access exclusive mode"):
+            tasks = [write(pipeline, name) for name in OTHERS]
+            await until_parked(pipeline, len(OTHERS))
+            with pytest.raises(SynclineError) as caught:
+                await write(pipeline, "one more")
+            assert caught.value.code is Code.OVERLOADED
+        assert outcomes(await asyncio.gather(*tasks)) == ["applied"] * len(OTHERS)
+        assert outcomes([await write(pipeline, "one more")]) == ["applied"]
+
+
 @pytest.mark.parametrize("lets_go", [True, False])
 async def test_a_stop_answers_what_is_parked(
     url: str, lets_go: bool, monkeypatch: pytest.MonkeyPatch
@@ -244,12 +284,12 @@ async def test_a_fault_sets_no_account_aside_for_ever(url: str) -> None:
             submission.answer.set_result(error)
 
     database = plain(url)
-    parking = Parking(database, _Raises(), fail, let_go.append, 100)
+    parking = Parking(database, _Raises(), fail, lambda name, _: let_go.append(name), 100)
     submissions = [Submission(name, [put("notes", 1, 0)]) for name in "ab"]
     parking.add(submissions)
     answers = await asyncio.gather(*(one.answer for one in submissions))
     assert [getattr(answer, "code", None) for answer in answers] == [Code.INTERNAL] * 2
     assert let_go == ["a", "b"]
-    assert parking.accounts == 0
+    assert (parking.accounts, parking.size) == (0, 0)
     await parking.close()
     await database.close()

@@ -436,7 +436,7 @@ def test_an_overloaded_service_says_when_to_come_back(
     start_service: Callable[..., Service], block: Block
 ) -> None:
     """503 with Retry-After, for the request that does not fit and for no other."""
-    service = start_service(queue_limit=2, write_lanes=1)
+    service = start_service(queue_limit=3, write_lanes=1)
     with service.client("a") as client, ThreadPoolExecutor(4) as pool:
         release = block(service.database_url, "a")
         one = pool.submit(sync, client, patch("user_stats", delta={"xp": 1}))
