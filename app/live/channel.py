@@ -168,6 +168,8 @@ class RedisChannel:
 
             # No group of tasks: what speaks to a silent Redis may not notice that it is cancelled.
             hearing = asyncio.create_task(self._hear(pubsub, heard, begin))
+            # Where both fail, one is told of: asyncio need not complain of the other.
+            hearing.add_done_callback(lambda task: task.cancelled() or task.exception())
             try:
                 while not hearing.done():
                     await self._say(pubsub)

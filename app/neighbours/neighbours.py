@@ -45,6 +45,8 @@ class Neighbours:
         here."""
         tasks = (self._settle(), *map(self._stay_linked, range(self._places)))
         self._tasks = [asyncio.create_task(task) for task in tasks]
+        for task in self._tasks:
+            task.add_done_callback(_tell_of_failure)
 
     async def stop(self) -> None:
         """Answers what neighbours have handed over; what they send from now on they serve
@@ -125,3 +127,9 @@ class Neighbours:
         except OSError:
             return None
         return link
+
+
+def _tell_of_failure(task: "asyncio.Task[None]") -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        log.error("neighbours.task_failed", exc_info=error)

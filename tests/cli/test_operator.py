@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-import asyncpg
 import httpx
 import pytest
 
 from app.command import command
 from tests.cli.conftest import OWN_SECRETS, Invoke, Serve, clean_environment
 from tests.conftest import Cluster
+from tests.sync.database import execute
 
 SCRIPT = Path(sys.executable).with_name("syncline")
 HIDDEN = "pa-hunter2"
@@ -46,16 +46,7 @@ def test_config_hides_passwords_however_they_are_written(
 
 
 def _execute(url: str, *statements: str) -> None:
-    asyncio.run(_run(url, statements))
-
-
-async def _run(url: str, statements: tuple[str, ...]) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        for statement in statements:
-            await connection.execute(statement)
-    finally:
-        await connection.close()
+    asyncio.run(execute(url, *statements))
 
 
 @pytest.fixture

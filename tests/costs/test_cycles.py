@@ -82,4 +82,5 @@ def _kind(one: Any) -> str:
         code = one.f_code
         return code.co_qualname if code.co_filename.startswith(OURS) else ""
     module = type(one).__module__
-    return type(one).__qualname__ if module.startswith(("app.", "merge_rules.")) else ""
+    ours = ("app.", "merge_rules.", "uvicorn.")  # what the server keeps, it keeps for our requests
+    return type(one).__qualname__ if module.startswith(ours) else ""

@@ -22,6 +22,7 @@ from app.database.era import current_era
 from app.database.migrate import migrate
 from app.errors import Code, SynclineError
 from tests.conftest import Cluster, Service
+from tests.sync.database import execute
 
 
 @pytest.fixture
@@ -43,16 +44,6 @@ async def opened(
 async def backend(database: Database) -> int:
     async with database.connection() as connection:
         return int(await connection.fetchval("select pg_backend_pid()"))
-
-
-async def execute(url: str, *statements: str) -> None:
-    """On a connection of its own."""
-    connection = await asyncpg.connect(url)
-    try:
-        for statement in statements:
-            await connection.execute(statement)
-    finally:
-        await connection.close()
 
 
 # --- URLs -----------------------------------------------------------------------------------
@@ -196,15 +187,6 @@ SLOW = (
 )
 
 
-async def _execute(url: str, *statements: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        for statement in statements:
-            await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
 async def _lock_table(url: str, table: str, seconds: float) -> None:
     await _hold(url, f"lock table {table} in access exclusive mode", seconds)
 
@@ -226,9 +208,9 @@ async def test_a_slow_statement_is_unavailable_and_half_does_nothing(
     service = start_service(statement_timeout_ms=300)
     with service.client("a") as client:
         assert add(client, 1).status_code == 201
-        await _execute(service.database_url, *SLOW)
+        await execute(service.database_url, *SLOW)
         unavailable(await asyncio.to_thread(add, client, 2))
-        await _execute(service.database_url, "drop trigger slow on documents")
+        await execute(service.database_url, "drop trigger slow on documents")
         assert client.get("/v1/documents/user_stats").json()["value"] == {"xp": 1}
         assert add(client, 2).json()["value"] == {"xp": 2}
         assert add(client, 2).json()["outcome"] == "duplicate"

@@ -5,7 +5,6 @@ import io
 import json
 from typing import Any
 
-import asyncpg
 import pytest
 from rich.console import Console
 
@@ -15,6 +14,7 @@ from app.operations.importing.room import Room
 from app.rules_replay import replay_module
 from tests.conftest import serving
 from tests.importing.world import World
+from tests.sync.database import execute
 
 POISON = """
 alter table documents add constraint no_poison check (value::text not like '%poison%');
@@ -31,7 +31,7 @@ def rows(*values: Any) -> str:
 
 def test_what_the_database_refuses_rejects_its_own_row(world: World) -> None:
     """A batch that holds it fails as a whole, and then only it does."""
-    asyncio.run(_execute(world, POISON))
+    asyncio.run(execute(world.new, POISON))
     path = world.file("rows.jsonl", rows(*(["good"] * 50), "poison", *(["good"] * 50)))
     done = world.bring_in("user_sync_data", path)
     assert done.codes == ["internal"]
@@ -43,12 +43,12 @@ def test_nothing_is_rejected_because_nothing_can_be_written(world: World) -> Non
     """A right that is missing is no row's fault: the import stops, and goes on once it is
     given."""
     path = world.file("rows.jsonl", rows(*range(100)))
-    asyncio.run(_execute(world, "revoke insert on documents from syncline_service"))
+    asyncio.run(execute(world.new, "revoke insert on documents from syncline_service"))
     with pytest.raises(SynclineError) as caught:
         world.bring_in("user_sync_data", path)
     assert caught.value.code is Code.INTERNAL
     assert not (world.folder / "rejects.jsonl").exists()
-    asyncio.run(_execute(world, "grant insert on documents to syncline_service"))
+    asyncio.run(execute(world.new, "grant insert on documents to syncline_service"))
     assert world.bring_in("user_sync_data", path).complete
     assert world.ask("select count(*) from documents")[0][0] == 100
 
@@ -163,12 +163,3 @@ def test_rules_replay_knows_what_imports_brought(world: World) -> None:
     asyncio.run(replay_module(world.new, module, 5, Console(file=out, width=200)))
     assert "1 of them under a rule that" in out.getvalue()
     assert "0 would differ, 0 cannot be replayed" in out.getvalue()
-
-
-async def _execute(world: World, *statements: str) -> None:
-    connection = await asyncpg.connect(world.new)
-    try:
-        for statement in statements:
-            await connection.execute(statement)
-    finally:
-        await connection.close()

@@ -7,7 +7,7 @@ import time
 from typing import Self
 from urllib.parse import urlsplit
 
-from tests.live.talk import token
+from tests.live.talk import Json, token
 
 HANDSHAKE = (
     "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -66,7 +66,7 @@ class Raw:
                 code = (struct.unpack("!H", payload[:2])[0], payload[2:].decode())
         return code
 
-    def texts(self, seconds: float) -> list[dict[str, object]]:
+    def texts(self, seconds: float) -> list[Json]:
         """The text frames that come within some time."""
         found, deadline = [], time.monotonic() + seconds
         try:

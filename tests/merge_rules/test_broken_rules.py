@@ -140,7 +140,7 @@ class SlowClock(LastWriteWins):
 
 class Mutating(Union):
     def __init__(self) -> None:
-        self.bottom = []  # type: ignore[misc] # its own, since it spoils what it is given
+        self.bottom = []  # type: ignore[misc] # of the class elsewhere; this one spoils what it is given
 
     def join(self, a: State, b: State) -> State:
         a.extend(item for item in b if item not in a)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -290,18 +291,18 @@ def test_a_worker_that_is_asked_to_stop_refuses_nobody(cluster_18: Cluster) -> N
                     progress(writers, 10)
                     worker = connections[turn].worker
                 os.kill(worker, signal.SIGTERM)
-                until(lambda pid=worker: not _lives(pid))  # type: ignore[misc]
+                until(partial(_is_gone, worker))
             with connected(process):
                 progress(writers, 10)
         assert [writer.refused for writer in writers] == [0] * WRITERS
         check(url, process, writers)
 
 
-def _lives(pid: int) -> bool:
+def _is_gone(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
-        return False
+        return True
 
 
 # --- the folder -------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import httpx
 
@@ -35,10 +36,20 @@ class Connection:
         return float(found)
 
     def request(
-        self, account: str, method: str, path: str, *, timeout: float = PATIENCE_S, **more: object
+        self,
+        account: str,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        content: bytes | None = None,
     ) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self._process.token(account)}"}
-        return self._client.request(method, path, headers=headers, timeout=timeout, **more)  # type: ignore[arg-type]
+        return self._client.request(method, path, headers=headers, json=json, content=content)
+
+    def is_linked(self) -> bool:
+        """Whether its worker would hand over to the other one."""
+        return self.number("neighbours_linked") == 1
 
     def close(self) -> None:
         self._client.close()
@@ -66,7 +77,7 @@ def connected(process: Process) -> Iterator[list[Connection]]:
                 stack.callback(connection.close)
                 found[connection.worker] = connection
         for connection in found.values():
-            until(lambda one=connection: one.number("neighbours_linked") == 1)  # type: ignore[misc]
+            until(connection.is_linked)
         yield list(found.values())
 
 

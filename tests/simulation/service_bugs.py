@@ -12,7 +12,7 @@ from typing import Any
 from unittest.mock import patch
 from uuid import UUID
 
-from app.documents import pipeline, statements, store
+from app.documents import deciding, statements, store
 from app.documents.decide import _Case
 from app.documents.gathering import Gathering
 from app.documents.own_view import OwnView
@@ -115,7 +115,7 @@ def no_lock() -> AbstractContextManager[Any]:
 
 @contextmanager
 def reply_with_the_state_before_the_merge() -> Iterator[None]:
-    decide = pipeline.Pipeline._decide
+    decide = deciding.Deciding._decide
 
     def too_early(self: Any, submission: Any, workspace: Any) -> Any:
         before = dict(workspace.documents)
@@ -127,7 +127,7 @@ def reply_with_the_state_before_the_merge() -> Iterator[None]:
                 decision.document = replace(merged, stored=old.stored)
         return decisions
 
-    with patch.object(pipeline.Pipeline, "_decide", too_early):
+    with patch.object(deciding.Deciding, "_decide", too_early):
         yield
 
 
@@ -142,7 +142,7 @@ def pruned_base_is_bottom() -> AbstractContextManager[Any]:
 
 
 def two_devices_with_one_id() -> AbstractContextManager[Any]:
-    return patch.object(pipeline, "forked", lambda submission, workspace: False)
+    return patch.object(deciding, "forked", lambda submission, workspace: False)
 
 
 @contextmanager

@@ -25,10 +25,11 @@ async def _fetch(url: str, sql: str, *arguments: Any) -> list[Any]:
 
 def administer(url: str, *statements: str) -> None:
     """SQL about a database, from beside it."""
-    asyncio.run(_administer(urlunsplit(urlsplit(url)._replace(path="/postgres")), statements))
+    asyncio.run(execute(urlunsplit(urlsplit(url)._replace(path="/postgres")), *statements))
 
 
-async def _administer(url: str, statements: tuple[str, ...]) -> None:
+async def execute(url: str, *statements: str) -> None:
+    """On a connection of its own."""
     connection = await asyncpg.connect(url)
     try:
         for statement in statements:
