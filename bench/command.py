@@ -29,6 +29,15 @@ from bench.workloads import WORKLOADS
 err = Console(stderr=True)
 
 
+with_settings = click.option(
+    "--set", "pairs", multiple=True, help="A setting of the service: SYNCLINE_X=value."
+)
+
+
+def settings_of(pairs: tuple[str, ...]) -> dict[str, str]:
+    return dict(pair.partition("=")[::2] for pair in pairs)
+
+
 def say(text: str) -> None:
     err.print(text, highlight=False, markup=False)
 
@@ -43,6 +52,7 @@ def say(text: str) -> None:
 @click.option("--accounts", default=2_000, help="Accounts of each kind.")
 @click.option("--workers", default=1, help="Processes of the service.")
 @click.option("--only", default="", help="Workloads to run, such as W1,R1; empty: all.")
+@with_settings
 @click.option("--generator", default="auto", type=click.Choice(["auto", "wrk", "python"]))
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Where to write figures.")
 @click.pass_context
@@ -54,6 +64,7 @@ def main(
     accounts: int,
     workers: int,
     only: str,
+    pairs: tuple[str, ...],
     generator: str,
     file: Path | None,
 ) -> None:
@@ -67,7 +78,7 @@ def main(
     unknown = set(names) - {work.name for work in WORKLOADS}
     if unknown:
         raise click.BadParameter(f"there is no workload {', '.join(sorted(unknown))}")
-    options = Options(seconds, warm_up, rounds, accounts, workers, names)
+    options = Options(seconds, warm_up, rounds, accounts, workers, names, settings_of(pairs))
     say_load()
     try:
         result = run(options, chosen(generator), say)
@@ -109,7 +120,7 @@ def fail(failure: FailedRun) -> NoReturn:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Where the database goes meanwhile; default: where temporary files go.",
 )
-@click.option("--set", "pairs", multiple=True, help="A setting of the service: SYNCLINE_X=value.")
+@with_settings
 @click.option("--generator", default="auto", type=click.Choice(["auto", "wrk", "python"]))
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Where to write figures.")
 @click.option("--svg", type=click.Path(path_type=Path), help="Where to draw the costs.")
@@ -129,8 +140,7 @@ def growth(
     The database is temporary: about 2.4 kB of disk for each document of the largest size.
     """
     place = None if folder is None else str(folder.absolute())
-    settings = dict(pair.partition("=")[::2] for pair in pairs)
-    options = GrowthOptions(_sizes(sizes), seconds, warm_up, rounds, place, settings)
+    options = GrowthOptions(_sizes(sizes), seconds, warm_up, rounds, place, settings_of(pairs))
     say_load()
     try:
         with _Bar() as bar:

@@ -39,6 +39,8 @@ class Options(msgspec.Struct, frozen=True):
     accounts: int = 2_000
     workers: int = 1
     only: tuple[str, ...] = ()
+    settings: dict[str, str] = {}
+    """Of the service, by their variables."""
 
 
 class Measured(msgspec.Struct):
@@ -106,7 +108,10 @@ def run(options: Options, generator: Generator, say: Callable[[str], None]) -> R
 @contextmanager
 def opened(options: Options, generator: Generator) -> Iterator[Bench]:
     """A fresh database and service with all documents in them."""
-    with fresh_database() as database, fresh_service(database, options.workers) as service:
+    with (
+        fresh_database() as database,
+        fresh_service(database, options.workers, options.settings) as service,
+    ):
         bench = Bench(database, service, generator, options, _tokens(service, options.accounts))
         _check_tokens_count(bench)
         _fill(bench)

@@ -15,9 +15,9 @@ from bench.workloads import plan as workload_plan
 OUTCOMES = {work.name: work.outcome for work in WORKLOADS}
 
 
-def _bench(file: Path, *arguments: str) -> dict[str, Any]:
+def _run(file: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     quick = ("--seconds", "1", "--warm-up", "0", "--rounds", "1", "--accounts", "100")
-    finished = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-m", "bench", *quick, "--json", str(file), *arguments],
         cwd=Path(__file__).parents[2],
         capture_output=True,
@@ -25,6 +25,10 @@ def _bench(file: Path, *arguments: str) -> dict[str, Any]:
         check=False,
         timeout=120,
     )
+
+
+def _bench(file: Path, *arguments: str) -> dict[str, Any]:
+    finished = _run(file, *arguments)
     assert finished.returncode == 0, finished.stderr
     report: dict[str, Any] = json.loads(file.read_text())
     return report
@@ -45,6 +49,15 @@ def test_every_workload_runs_and_does_what_its_name_says(tmp_path: Path) -> None
             assert found[outcome] >= 0.999 * sum(found.values())
     of = {(name, ratio["of"]) for name, all_of in report["ratios"].items() for ratio in all_of}
     assert {("W1", "pgbench upsert"), ("W1-merge", "W1"), ("B1", "pgbench batch")} <= of
+
+
+def test_a_setting_reaches_the_service(tmp_path: Path) -> None:
+    """Else two settings would be compared that are one."""
+    file = tmp_path / "figures.json"
+    finished = _run(file, "--only", "W1", "--set", "SYNCLINE_MAX_DOCUMENT_BYTES=10")
+    assert finished.returncode == 1
+    assert "did not store all" in finished.stderr
+    assert not file.exists()
 
 
 def test_a_stale_write_is_filled_in() -> None:
