@@ -53,7 +53,8 @@ class Committer:
         """Commits a batch and answers it; what fails as a whole is tried piece by piece.
 
         Gives what it could not answer, since another session holds the account: of each account
-        all that was to come after it, too.
+        all that was to come after it, too. `lock`: with the heads locked from the start; `again`:
+        all of them were found free before, and yet something was held.
         """
         try:
             answers = await self._write_with_retries(connection, batch, lock=lock)
@@ -91,10 +92,7 @@ class Committer:
         lock: bool,
         again: bool,
     ) -> Sequence[Submission]:
-        """Commits a batch without the accounts that are held; gives those.
-
-        `again`: all heads were found free before, and yet something was held.
-        """
+        """Commits a batch without the accounts that are held; gives those."""
         parts = _by_account(batch)
         if len(parts) == 1:
             return batch
