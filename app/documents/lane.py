@@ -27,86 +27,122 @@ W = TypeVar("W", bound=Work)
 
 
 class Lane(Generic[W]):
-    """A queue and the task that serves it, batch after batch.
+    """A queue and the tasks that serve it, each batch after batch.
 
-    The work of an account is served in order. Accounts take turns, so that one which floods
-    the lane makes no other wait for more than its share of a batch. One that is set aside waits
-    by itself.
+    The work of an account is served in order: while some of it is being served, the rest waits.
+    Accounts take turns, so that one which floods the lane makes no other wait for more than its
+    share of a batch. One that is set aside waits by itself.
     """
 
     def __init__(
         self,
-        serve: Callable[[list[W]], Awaitable[None]],
+        serve: Sequence[Callable[[list[W]], Awaitable[None]]],
         fail: Callable[[Sequence[W], Exception], None],
         limit: int,
+        worth: int = 1,
     ) -> None:
-        """`serve` answers a batch of at most `limit` by size (or of one work); if it raises,
-        `fail` does."""
-        self._serve = serve
+        """Each of `serve` answers a batch of at most `limit` by size (or of one work); if it
+        raises, `fail` does. There are as many batches at once, but none is begun beside another
+        until `worth` waits, by size."""
+        self._servers = serve
         self._fail = fail
         self._limit = limit
+        self._worth = worth
         self._queues: OrderedDict[str, deque[W]] = OrderedDict()
-        self._aside: dict[str, deque[W]] = {}
-        """What waits of accounts that are set aside."""
+        self._size = 0
+        """Of what waits in these queues."""
+        self._apart: dict[str, deque[W]] = {}
+        """What waits of accounts that are being served or are set aside."""
+        self._aside: set[str] = set()
+        self._serving = 0
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
+        self._tasks = [asyncio.create_task(self._run(serve)) for serve in self._servers]
 
     async def stop(self) -> None:
         """Serves what waits, that of accounts set aside included, then ends."""
         self._stopping = True
         self._wake.set()
-        if self._task is not None:
-            await self._task
+        await asyncio.gather(*self._tasks)
 
     def add(self, work: W) -> None:
+        apart = self._apart.get(work.account)
+        if apart is not None:
+            apart.append(work)
+            return
         queue = self._queues.get(work.account)
-        if queue is None and self._aside:
-            queue = self._aside.get(work.account)
         if queue is None:
             self._queues[work.account] = deque((work,))
         else:
             queue.append(work)
-        self._wake.set()
+        self._size += work.size
+        if self._is_ready():
+            self._wake.set()
 
     def set_aside(self, account: str) -> None:
-        """Serves no work of the account until it is let go."""
-        self._aside[account] = self._queues.pop(account, deque())
+        """Serves no more work of the account until it is let go."""
+        self._aside.add(account)
+        if account not in self._apart:
+            self._keep_apart(account)
 
     def take_aside(self, account: str) -> list[W]:
         """Takes away what came of an account since it was set aside."""
-        queue = self._aside[account]
+        queue = self._apart[account]
         taken = list(queue)
         queue.clear()
         return taken
 
     def let_go(self, account: str) -> None:
-        """Serves what came of an account since it was set aside, and what will come."""
-        queue = self._aside.pop(account)
-        if queue:
-            self._queues[account] = queue
+        """Serves what came of an account since it was set aside, and what will come.
+
+        The batch in which it was set aside must have ended.
+        """
+        self._aside.remove(account)
+        self._take_back(account)
         self._wake.set()
 
-    async def _run(self) -> None:
+    def _keep_apart(self, account: str) -> None:
+        queue = self._apart[account] = self._queues.pop(account, deque())
+        if queue:
+            self._size -= sum(work.size for work in queue)
+
+    def _take_back(self, account: str) -> None:
+        queue = self._apart.pop(account)
+        if queue:
+            self._queues[account] = queue
+            self._size += sum(work.size for work in queue)
+
+    def _is_ready(self) -> bool:
+        return bool(self._queues) and (not self._serving or self._size >= self._worth)
+
+    async def _run(self, serve: Callable[[list[W]], Awaitable[None]]) -> None:
         while True:
-            while self._queues:
+            while self._is_ready():
                 batch = self.take()
+                self._serving += 1
                 try:
-                    await self._serve(batch)
+                    await serve(batch)
                 except Exception as error:
                     # A lane that died would leave its accounts without an answer.
                     log.exception("batch failed")
                     self._fail(batch, error)
-            if self._stopping and not self._aside:
+                finally:
+                    self._serving -= 1
+                    self.end(batch)
+            if self._stopping and not self._queues and not self._apart:
+                self._wake.set()  # the others end as well
                 return
             self._wake.clear()
             await self._wake.wait()
 
     def take(self) -> list[W]:
-        """The next batch: one work of each account in turn, then another of each."""
+        """The next batch: one work of each account in turn, then another of each.
+
+        No other is to hold these accounts until this one has ended.
+        """
         batch: list[W] = []
         size, taken = 0, dict.fromkeys(self._queues, 0)
         share = SHARE if len(taken) > 1 else self._limit
@@ -121,8 +157,13 @@ class Lane(Generic[W]):
             batch.append(queue.popleft())
             size += work.size
             if queue:
-                self._queues.move_to_end(account)
                 taken[account] = had + work.size
-            else:
-                del self._queues[account]
+        self._size -= size
+        for account in {work.account for work in batch}:
+            self._keep_apart(account)
         return batch
+
+    def end(self, batch: Sequence[W]) -> None:
+        """Lets the accounts of a batch be served again, but for those that are set aside."""
+        for account in {work.account for work in batch} - self._aside:
+            self._take_back(account)

@@ -4,7 +4,6 @@ Every change to a document, whoever asks, is a `Submission` that goes through he
 are numbered as in docs/architecture.md: the first is here, the others are in `batch_writer.py`.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +25,10 @@ from merge_rules.registry import Registry
 
 WAITING_OF_ONE = 1_024
 """Mutations of one account that may wait: who floods the service fills no queue but its own."""
+
+WORTH_A_BATCH = 16
+"""Mutations and events for which a batch is begun while another commits: each batch costs by
+itself what several mutations do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +67,12 @@ class Pipeline:
         )
         self._committer = Committer(self._writer, self.meter)
         self._connections = [database.kept(patient=False) for _ in range(settings.lanes)]
-        self._lanes = [
-            Lane(partial(self._serve, connection), _fail_all, settings.batch_limit)
-            for connection in self._connections
-        ]
+        self._lane: Lane[Submission] = Lane(
+            [partial(self._serve, connection) for connection in self._connections],
+            _fail_all,
+            settings.batch_limit,
+            WORTH_A_BATCH,
+        )
         self._parking = Parking(
             database,
             partial(self._committer.commit, lock=True),
@@ -99,13 +104,12 @@ class Pipeline:
         return self._cache
 
     def start(self) -> None:
-        for lane in self._lanes:
-            lane.start()
+        self._lane.start()
 
     async def stop(self) -> None:
         """Answers everything that was submitted, then ends."""
         self._stopping = True
-        await asyncio.gather(*(lane.stop() for lane in self._lanes))
+        await self._lane.stop()
         await self._parking.close()
         for connection in self._connections:
             await connection.close()
@@ -126,14 +130,11 @@ class Pipeline:
             raise SynclineError(Code.OVERLOADED, "Send the same request again after Retry-After.")
         self._waiting += size
         self._waiting_of[account] = of_account + size
-        self._lane_of(account).add(submission)
+        self._lane.add(submission)
         answer = await submission.answer
         if isinstance(answer, SynclineError):
             raise answer.again()
         return answer
-
-    def _lane_of(self, account: str) -> Lane[Submission]:
-        return self._lanes[hash(account) % len(self._lanes)]
 
     async def _serve(self, connection: KeptConnection, batch: Sequence[Submission]) -> None:
         self.batches.add(sum(submission.size for submission in batch))
@@ -151,11 +152,11 @@ class Pipeline:
 
     def _park(self, held: Sequence[Submission]) -> None:
         for account in {submission.account for submission in held}:
-            self._lane_of(account).set_aside(account)
+            self._lane.set_aside(account)
         self._parking.add(held)
 
     def _let_go(self, account: str, error: SynclineError | None) -> None:
-        lane = self._lane_of(account)
+        lane = self._lane
         if error is not None:
             # Who waits behind need not find out one after another.
             behind = lane.take_aside(account)

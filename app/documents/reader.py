@@ -43,10 +43,11 @@ class Reader(Generic[Question, Answer]):
     ) -> None:
         self._ask = ask
         self._connections = [database.kept() for _ in range(lanes)]
-        self._lanes = [
-            Lane(partial(self._serve, connection), _fail, batch_limit)
-            for connection in self._connections
-        ]
+        self._lane: Lane[_Asked[Question, Answer]] = Lane(
+            [partial(self._serve, connection) for connection in self._connections],
+            _fail,
+            batch_limit,
+        )
         self._queue_limit = queue_limit
         self._waiting = 0
         self._stopping = False
@@ -59,13 +60,12 @@ class Reader(Generic[Question, Answer]):
         return self._waiting
 
     def start(self) -> None:
-        for lane in self._lanes:
-            lane.start()
+        self._lane.start()
 
     async def stop(self) -> None:
         """Answers what was asked, then ends."""
         self._stopping = True
-        await asyncio.gather(*(lane.stop() for lane in self._lanes))
+        await self._lane.stop()
         for connection in self._connections:
             await connection.close()
 
@@ -81,7 +81,7 @@ class Reader(Generic[Question, Answer]):
             raise SynclineError(Code.OVERLOADED, "Send the same request again after Retry-After.")
         self._waiting += 1
         asked: _Asked[Question, Answer] = _Asked(account, question, size)
-        self._lanes[hash(account) % len(self._lanes)].add(asked)
+        self._lane.add(asked)
         return await asked.answer
 
     async def _serve(self, kept: KeptConnection, batch: Sequence[_Asked[Question, Answer]]) -> None:

@@ -7,6 +7,7 @@ alone.
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from struct import unpack
 from typing import Any
 from uuid import UUID
 
@@ -28,9 +29,9 @@ from app.ledger.work import LedgerWork
 from merge_rules.rule import Rule
 
 
-def _new_tag() -> int:
+def _new_tags(count: int) -> tuple[int, ...]:
     """Random from the system, so that no two processes draw the same."""
-    return secrets.randbits(63)
+    return unpack(f"{count}q", secrets.token_bytes(8 * count))
 
 
 @dataclass(slots=True)
@@ -222,7 +223,10 @@ class Workspace:
         changed.update(id[0] for ids in others for id in ids)
         changed.update(event[0] for event in self.ledger.new_events)
         # In order, as locks are taken elsewhere: else two processes could wait for each other.
-        after = {account: Head(self.seqs[account], _new_tag()) for account in sorted(changed)}
+        after = {
+            account: Head(self.seqs[account], tag)
+            for account, tag in zip(sorted(changed), _new_tags(len(changed)), strict=True)
+        }
         changes = store.Changes(
             before=self.heads,
             after=after,

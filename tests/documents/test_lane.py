@@ -20,10 +20,8 @@ class Job:
 
 
 def lane() -> Lane[Job]:
-    async def serve(batch: list[Job]) -> None:
-        raise AssertionError("nobody started it")
-
-    return Lane(serve, lambda batch, error: None, LIMIT)
+    """One that is not started: batches are taken by hand."""
+    return Lane([], lambda batch, error: None, LIMIT)
 
 
 def batches_of(jobs: list[Job]) -> list[list[Job]]:
@@ -35,6 +33,7 @@ def batches_of(jobs: list[Job]) -> list[list[Job]]:
     while left:
         batches.append(waiting.take())
         assert batches[-1], "a batch took nothing although something waits"
+        waiting.end(batches[-1])
         left -= len(batches[-1])
     return batches
 
@@ -80,26 +79,30 @@ def test_who_comes_late_is_in_the_next_batch_though_a_flood_waits() -> None:
     waiting = lane()
     for number in range(1_000):
         waiting.add(Job("flood", 1, number))
-    waiting.take()
+    waiting.end(waiting.take())
     late = Job("late", 1, 1_000)
     waiting.add(late)
     assert late in waiting.take()
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["add", "take", "set aside", "let go"]), st.sampled_from("abc")),
+    st.tuples(
+        st.sampled_from(["add", "add", "take", "end", "set aside", "let go"]),
+        st.sampled_from("abc"),
+    ),
     max_size=60,
 )
 
 
 @given(STEPS)
-def test_an_account_that_is_set_aside_is_not_taken_and_loses_nothing(
+def test_no_account_is_in_two_batches_nor_taken_while_set_aside_and_nothing_is_lost(
     steps: list[tuple[str, str]],
 ) -> None:
-    """Whatever happens in between: once it is let go, all of it comes, in order."""
+    """Whatever happens in between: once all ended and are let go, all of it came, in order."""
     waiting = lane()
     added: list[Job] = []
     taken: list[Job] = []
+    under_way: list[list[Job]] = []
     aside: set[str] = set()
     for number, (step, account) in enumerate(steps):
         if step == "add":
@@ -107,23 +110,122 @@ def test_an_account_that_is_set_aside_is_not_taken_and_loses_nothing(
             waiting.add(added[-1])
         elif step == "take":
             batch = waiting.take()
-            assert not aside & {job.account for job in batch}
+            accounts = {job.account for job in batch}
+            assert not aside & accounts
+            assert not accounts & {job.account for other in under_way for job in other}
+            under_way.append(batch)
             taken += batch
+        elif step == "end" and under_way:
+            waiting.end(under_way.pop(0))
         elif step == "set aside" and account not in aside:
             aside.add(account)
             waiting.set_aside(account)
         elif step == "let go" and account in aside:
+            # As the service does: who is set aside is let go after its batch has ended.
+            while any(job.account == account for batch in under_way for job in batch):
+                waiting.end(under_way.pop(0))
             aside.remove(account)
             waiting.let_go(account)
+    for batch in under_way:
+        waiting.end(batch)
     for account in aside:
         waiting.let_go(account)
     while batch := waiting.take():
         taken += batch
+        waiting.end(batch)
     assert Counter(taken) == Counter(added)
     for account in "abc":
         assert [job for job in taken if job.account == account] == [
             job for job in added if job.account == account
         ]
+
+
+class Serving:
+    """Serves batches until it is told to go on; holds those that are under way."""
+
+    def __init__(self, at_once: int, worth: int) -> None:
+        self.batches: list[list[Job]] = []
+        self._go_on = [asyncio.Event() for _ in range(100)]
+        self.lane: Lane[Job] = Lane([self._serve] * at_once, lambda *_: None, LIMIT, worth)
+        self.lane.start()
+
+    async def _serve(self, batch: list[Job]) -> None:
+        self.batches.append(batch)
+        await self._go_on[len(self.batches) - 1].wait()
+
+    async def add(self, *jobs: Job) -> None:
+        for job in jobs:
+            self.lane.add(job)
+        await settle()
+
+    async def end(self, batch: int) -> None:
+        self._go_on[batch].set()
+        await settle()
+
+    async def stop(self) -> None:
+        for event in self._go_on:
+            event.set()
+        await self.lane.stop()
+
+    @property
+    def numbers(self) -> list[list[int]]:
+        return [[job.number for job in batch] for batch in self.batches]
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_second_batch_is_begun_once_it_is_worth_it() -> None:
+    serving = Serving(at_once=2, worth=3)
+    await serving.add(Job("a", 1, 0))
+    await serving.add(Job("b", 1, 1), Job("c", 1, 2))
+    assert serving.numbers == [[0]]  # two are too few to commit beside another
+    await serving.add(Job("d", 1, 3))
+    assert serving.numbers == [[0], [1, 2, 3]]
+    await serving.stop()
+
+
+async def test_what_waits_is_served_as_soon_as_nothing_else_is() -> None:
+    serving = Serving(at_once=2, worth=3)
+    await serving.add(Job("a", 1, 0))
+    await serving.add(Job("b", 1, 1))
+    await serving.end(0)
+    assert serving.numbers == [[0], [1]]
+    await serving.stop()
+
+
+async def test_an_account_waits_while_it_is_served_and_others_do_not() -> None:
+    serving = Serving(at_once=2, worth=1)
+    await serving.add(Job("a", 1, 0))
+    await serving.add(Job("a", 1, 1), Job("b", 1, 2))
+    assert serving.numbers == [[0], [2]]
+    await serving.end(0)
+    assert serving.numbers == [[0], [2], [1]]
+    await serving.stop()
+
+
+async def test_what_one_batch_leaves_is_begun_beside_it() -> None:
+    """Nobody has to ask anew for the rest."""
+    serving = Serving(at_once=2, worth=1)
+    await serving.add(Job("a", LIMIT, 0), Job("b", LIMIT, 1))
+    assert serving.numbers == [[0], [1]]
+    await serving.stop()
+
+
+async def test_a_stop_waits_for_all_that_is_served_and_for_what_waits_behind() -> None:
+    serving = Serving(at_once=2, worth=1)
+    await serving.add(Job("a", 1, 0))
+    await serving.add(Job("a", 1, 1))
+    stopping = asyncio.create_task(serving.lane.stop())
+    await settle()
+    assert not stopping.done()
+    await serving.end(0)
+    assert serving.numbers == [[0], [1]]
+    assert not stopping.done()
+    await serving.end(1)
+    assert stopping.done()
 
 
 async def test_a_lane_survives_a_batch_that_fails() -> None:
@@ -136,7 +238,9 @@ async def test_a_lane_survives_a_batch_that_fails() -> None:
             raise RuntimeError("not this one")
         served.extend(job.number for job in batch)
 
-    one: Lane[Job] = Lane(serve, lambda batch, _: failed.extend(job.number for job in batch), LIMIT)
+    one: Lane[Job] = Lane(
+        [serve], lambda batch, _: failed.extend(job.number for job in batch), LIMIT
+    )
     one.start()
     one.add(Job("a", 1, 0))
     await asyncio.sleep(0)
