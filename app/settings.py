@@ -64,7 +64,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
 
     pool_size: Annotated[
-        int, _limit("Database connections of one process, beside one for each lane")
+        int, _limit("Database connections of one process, beside those of the lanes")
     ] = 6
     write_lanes: Annotated[
         int,

@@ -40,21 +40,24 @@ class Lane(Generic[W]):
         fail: Callable[[Sequence[W], Exception], None],
         limit: int,
         worth: int = 1,
+        long: int = 1,
     ) -> None:
         """Each of `serve` answers a batch of at most `limit` by size (or of one work); if it
-        raises, `fail` does. There are as many batches at once, but none is begun beside another
-        until `worth` waits, by size."""
+        raises, `fail` does. There are as many batches at once, but none is begun beside others
+        before `worth` waits, by size, unless those others are `long`."""
         self._servers = serve
         self._fail = fail
         self._limit = limit
         self._worth = worth
+        self._long = long
         self._queues: OrderedDict[str, deque[W]] = OrderedDict()
         self._size = 0
         """Of what waits in these queues."""
         self._apart: dict[str, deque[W]] = {}
         """What waits of accounts that are being served or are set aside."""
         self._aside: set[str] = set()
-        self._serving = 0
+        self._served: list[int] = []
+        """By size, the batches that are being served."""
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -116,13 +119,18 @@ class Lane(Generic[W]):
             self._size += sum(work.size for work in queue)
 
     def _is_ready(self) -> bool:
-        return bool(self._queues) and (not self._serving or self._size >= self._worth)
+        if not self._queues:
+            return False
+        return self._size >= self._worth or all(size >= self._long for size in self._served)
 
     async def _run(self, serve: Callable[[list[W]], Awaitable[None]]) -> None:
         while True:
             while self._is_ready():
                 batch = self.take()
-                self._serving += 1
+                size = sum(work.size for work in batch)
+                self._served.append(size)
+                if self._is_ready():
+                    self._wake.set()
                 try:
                     await serve(batch)
                 except Exception as error:
@@ -130,7 +138,7 @@ class Lane(Generic[W]):
                     log.exception("batch failed")
                     self._fail(batch, error)
                 finally:
-                    self._serving -= 1
+                    self._served.remove(size)
                     self.end(batch)
             if self._stopping and not self._queues and not self._apart:
                 self._wake.set()  # the others end as well

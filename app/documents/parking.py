@@ -61,7 +61,7 @@ class Parking:
         return len(self._parked)
 
     def add(self, held: Sequence[Submission]) -> None:
-        """Takes these over; the lanes of their accounts have to wait until they are let go."""
+        """Takes these over; nothing of their accounts is to be served until they are let go."""
         until_s = asyncio.get_running_loop().time() + self._database.patience_s
         for submission in held:
             parked = self._parked.setdefault(submission.account, _Parked(until_s))
@@ -72,7 +72,7 @@ class Parking:
             self._task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
-        """Ends the connection; nothing waits any more once the lanes have ended."""
+        """Ends the connection; nothing waits any more once the lane has ended."""
         await self._connection.close()
 
     async def _run(self) -> None:

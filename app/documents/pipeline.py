@@ -29,11 +29,14 @@ WAITING_OF_ONE = 1_024
 WORTH_A_BATCH = 16
 """Mutations and events for which a batch is begun while another commits: each batch costs by
 itself what several mutations do."""
+LONG_BATCH = 24
+"""Mutations and events that take so long that nobody waits for them, however few wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineSettings:
     lanes: int
+    """Batches that may be under way at once, each on a connection."""
     queue_limit: int
     batch_limit: int
     history: int
@@ -46,9 +49,9 @@ class PipelineSettings:
 class Pipeline:
     """Batches what waits and commits it. There is no timer: while a batch commits, the next fills.
 
-    Each lane holds one connection. An account always has the same lane, so its writes keep
-    their order, and two processes are kept apart by the lock on its head. An account that somebody
-    holds for long is set aside by its lane, and waits where nobody waits for it.
+    As many batches may be under way as there are connections. An account is in one of them at most,
+    so its writes keep their order, and two processes are kept apart by the lock on its head. One
+    that somebody holds for long is set aside by the lane, and waits where nobody waits for it.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Pipeline:
             _fail_all,
             settings.batch_limit,
             WORTH_A_BATCH,
+            LONG_BATCH,
         )
         self._parking = Parking(
             database,

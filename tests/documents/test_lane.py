@@ -141,12 +141,12 @@ def test_no_account_is_in_two_batches_nor_taken_while_set_aside_and_nothing_is_l
 
 
 class Serving:
-    """Serves batches until it is told to go on; holds those that are under way."""
+    """Two at once, each of which is under way until it is told to end."""
 
-    def __init__(self, at_once: int, worth: int) -> None:
+    def __init__(self, worth: int = 1, long: int = 1) -> None:
         self.batches: list[list[Job]] = []
-        self._go_on = [asyncio.Event() for _ in range(100)]
-        self.lane: Lane[Job] = Lane([self._serve] * at_once, lambda *_: None, LIMIT, worth)
+        self._go_on = [asyncio.Event() for _ in range(10)]
+        self.lane: Lane[Job] = Lane([self._serve] * 2, lambda *_: None, LIMIT, worth, long)
         self.lane.start()
 
     async def _serve(self, batch: list[Job]) -> None:
@@ -178,7 +178,7 @@ async def settle() -> None:
 
 
 async def test_a_second_batch_is_begun_once_it_is_worth_it() -> None:
-    serving = Serving(at_once=2, worth=3)
+    serving = Serving(worth=3, long=3)
     await serving.add(Job("a", 1, 0))
     await serving.add(Job("b", 1, 1), Job("c", 1, 2))
     assert serving.numbers == [[0]]  # two are too few to commit beside another
@@ -187,8 +187,16 @@ async def test_a_second_batch_is_begun_once_it_is_worth_it() -> None:
     await serving.stop()
 
 
+async def test_nobody_waits_for_a_long_batch() -> None:
+    serving = Serving(worth=3, long=3)
+    await serving.add(Job("flood", 3, 0))
+    await serving.add(Job("b", 1, 1))
+    assert serving.numbers == [[0], [1]]
+    await serving.stop()
+
+
 async def test_what_waits_is_served_as_soon_as_nothing_else_is() -> None:
-    serving = Serving(at_once=2, worth=3)
+    serving = Serving(worth=3, long=3)
     await serving.add(Job("a", 1, 0))
     await serving.add(Job("b", 1, 1))
     await serving.end(0)
@@ -197,7 +205,7 @@ async def test_what_waits_is_served_as_soon_as_nothing_else_is() -> None:
 
 
 async def test_an_account_waits_while_it_is_served_and_others_do_not() -> None:
-    serving = Serving(at_once=2, worth=1)
+    serving = Serving()
     await serving.add(Job("a", 1, 0))
     await serving.add(Job("a", 1, 1), Job("b", 1, 2))
     assert serving.numbers == [[0], [2]]
@@ -208,14 +216,14 @@ async def test_an_account_waits_while_it_is_served_and_others_do_not() -> None:
 
 async def test_what_one_batch_leaves_is_begun_beside_it() -> None:
     """Nobody has to ask anew for the rest."""
-    serving = Serving(at_once=2, worth=1)
+    serving = Serving()
     await serving.add(Job("a", LIMIT, 0), Job("b", LIMIT, 1))
     assert serving.numbers == [[0], [1]]
     await serving.stop()
 
 
 async def test_a_stop_waits_for_all_that_is_served_and_for_what_waits_behind() -> None:
-    serving = Serving(at_once=2, worth=1)
+    serving = Serving()
     await serving.add(Job("a", 1, 0))
     await serving.add(Job("a", 1, 1))
     stopping = asyncio.create_task(serving.lane.stop())
