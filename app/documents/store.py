@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import msgspec
-
 from app.documents import statements as sql
 from app.documents.cache import Head
 from app.documents.model import Accepted, DeviceRecord, Own, Proposed, Snapshot
+from app.documents.packing import pack, unpack
 from app.ledger import store as ledger_store
 from app.ledger.work import LedgerWork
 from merge_rules.canonical import encode as encode_json
@@ -18,19 +17,6 @@ from merge_rules.state import Stored
 
 DocumentId = tuple[str, str]
 """Account and key."""
-
-
-class _Packed(msgspec.Struct, array_like=True, omit_defaults=True):
-    """A proposal as a column holds it: the rule that made it, what is joined, the copy."""
-
-    rule: str
-    value: bytes | None
-    sidecar: bytes
-    copy: tuple[bytes | None, bytes] | None = None
-
-
-_pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(_Packed).decode
 
 
 @dataclass(slots=True)
@@ -195,7 +181,7 @@ def own_of_revision(row: Any) -> Own:
 
 
 def _own_of_proposal(row: Any) -> Own:
-    rule, proposed = _load(row["proposed"])
+    rule, proposed = unpack(row["proposed"])
     return Own(row["version"], row["base"], proposed, rule)
 
 
@@ -317,7 +303,7 @@ def _version_row(version: Version, history: int, last: bool) -> tuple[Any, ...]:
         None if value is None else value.decode(),
         sidecar,
         document.rule,
-        None if version.proposed is None else _dump(document.rule, version.proposed),
+        None if version.proposed is None else pack(document.rule, version.proposed),
         None if version.receipt is None else encode_json(version.receipt),
         version.base,
         version.outcome,
@@ -336,7 +322,7 @@ def _touch_row(touch: Touch, history: int) -> tuple[Any, ...]:
         document.version,
         document.stored.sidecar,
         document.rule,
-        _dump(touch.before_rule, Proposed(touch.before)),
+        pack(touch.before_rule, Proposed(touch.before)),
     )
 
 
@@ -347,7 +333,7 @@ def _proposal_row(proposal: Proposal) -> tuple[Any, ...]:
         proposal.device,
         proposal.own.version,
         proposal.own.base,
-        _dump(proposal.own.rule, proposal.own.proposed),
+        pack(proposal.own.rule, proposal.own.proposed),
         proposal.mutation,
         proposal.at_ms,
     )
@@ -413,14 +399,3 @@ def _snapshot(row: Any) -> Snapshot:
 def stored_of(row: Any) -> Stored:
     value = row["value"]
     return Stored(None if value is None else value.encode(), row["sidecar"])
-
-
-def _dump(rule: str, proposed: Proposed) -> bytes:
-    stored, copy = proposed.stored, proposed.copy
-    return _pack(_Packed(rule, stored.value, stored.sidecar, copy and (copy.value, copy.sidecar)))
-
-
-def _load(data: bytes) -> tuple[str, Proposed]:
-    packed = _unpack(data)
-    copy = None if packed.copy is None else Stored(*packed.copy)
-    return packed.rule, Proposed(Stored(packed.value, packed.sidecar), copy)

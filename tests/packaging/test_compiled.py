@@ -1,5 +1,6 @@
 """What is compiled behaves as its sources do, and nobody has to compile."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -121,6 +122,18 @@ def test_an_editable_install_is_not_compiled(tmp_path: Path) -> None:
     (installed,) = tmp_path.rglob("syncline-*.dist-info/WHEEL")
     assert "py3-none-any" in installed.read_text()
     assert not [*tmp_path.rglob("*__mypyc*.so")]
+
+
+def test_no_struct_is_compiled() -> None:
+    """One of a compiled module has lost the types of its fields, and decodes nothing."""
+    for module in HOOK["modules"]:
+        classes = [
+            node
+            for node in ast.walk(ast.parse((ROOT / module).read_text()))
+            if isinstance(node, ast.ClassDef)
+        ]
+        bases = {ast.unparse(base) for one in classes for base in one.bases}
+        assert not bases & {"Struct", "msgspec.Struct"}, module
 
 
 # --- running ----------------------------------------------------------------------------------
