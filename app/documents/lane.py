@@ -1,8 +1,10 @@
 """Batching without a timer: while one batch is served, the next fills."""
 
 import asyncio
+import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
 import structlog
@@ -11,6 +13,10 @@ log = structlog.get_logger()
 
 SHARE = 32
 """What one account may have of a batch, by size, while others wait."""
+
+
+SLOW_S = 0.05
+"""How long work is held back at most for a batch that is under way."""
 
 
 class Work(Protocol):
@@ -44,7 +50,7 @@ class Lane(Generic[W]):
     ) -> None:
         """Each of `serve` answers a batch of at most `limit` by size (or of one work); if it
         raises, `fail` does. There are as many batches at once, but none is begun beside others
-        before `worth` waits, by size, unless those others are `long`."""
+        before `worth` waits, by size, unless those others are `long` or take longer than SLOW_S."""
         self._servers = serve
         self._fail = fail
         self._limit = limit
@@ -56,8 +62,8 @@ class Lane(Generic[W]):
         self._apart: dict[str, deque[W]] = {}
         """What waits of accounts that are being served or are set aside."""
         self._aside: set[str] = set()
-        self._served: list[int] = []
-        """By size, the batches that are being served."""
+        self._under_way: dict[object, tuple[int, float]] = {}
+        """Of each batch that is being served, its size, and when it began in seconds."""
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -121,14 +127,18 @@ class Lane(Generic[W]):
     def _is_ready(self) -> bool:
         if not self._queues:
             return False
-        return self._size >= self._worth or all(size >= self._long for size in self._served)
+        if self._size >= self._worth:
+            return True
+        slow_s = time.monotonic() - SLOW_S
+        return all(
+            size >= self._long or began_s <= slow_s for size, began_s in self._under_way.values()
+        )
 
     async def _run(self, serve: Callable[[list[W]], Awaitable[None]]) -> None:
         while True:
             while self._is_ready():
                 batch = self.take()
-                size = sum(work.size for work in batch)
-                self._served.append(size)
+                self._under_way[serve] = sum(work.size for work in batch), time.monotonic()
                 if self._is_ready():
                     self._wake.set()
                 try:
@@ -138,13 +148,16 @@ class Lane(Generic[W]):
                     log.exception("batch failed")
                     self._fail(batch, error)
                 finally:
-                    self._served.remove(size)
+                    del self._under_way[serve]
                     self.end(batch)
             if self._stopping and not self._queues and not self._apart:
                 self._wake.set()  # the others end as well
                 return
             self._wake.clear()
-            await self._wake.wait()
+            with suppress(TimeoutError):
+                # What is held back for another batch is not to wait for one that hangs.
+                async with asyncio.timeout(SLOW_S if self._under_way else None):
+                    await self._wake.wait()
 
     def take(self) -> list[W]:
         """The next batch: one work of each account in turn, then another of each.

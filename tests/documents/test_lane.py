@@ -3,11 +3,12 @@
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.documents.lane import SHARE, Lane
+from app.documents.lane import SHARE, SLOW_S, Lane
 
 LIMIT = 100
 
@@ -146,7 +147,8 @@ class Serving:
     def __init__(self, worth: int = 1, long: int = 1) -> None:
         self.batches: list[list[Job]] = []
         self._go_on = [asyncio.Event() for _ in range(10)]
-        self.lane: Lane[Job] = Lane([self._serve] * 2, lambda *_: None, LIMIT, worth, long)
+        servers = [partial(self._serve), partial(self._serve)]
+        self.lane: Lane[Job] = Lane(servers, lambda *_: None, LIMIT, worth, long)
         self.lane.start()
 
     async def _serve(self, batch: list[Job]) -> None:
@@ -191,6 +193,17 @@ async def test_nobody_waits_for_a_long_batch() -> None:
     serving = Serving(worth=3, long=3)
     await serving.add(Job("flood", 3, 0))
     await serving.add(Job("b", 1, 1))
+    assert serving.numbers == [[0], [1]]
+    await serving.stop()
+
+
+async def test_nobody_waits_for_a_batch_that_hangs() -> None:
+    """Though nothing else comes that would wake anybody."""
+    serving = Serving(worth=3, long=3)
+    await serving.add(Job("a", 1, 0))
+    await serving.add(Job("b", 1, 1))
+    await asyncio.sleep(3 * SLOW_S)
+    await settle()
     assert serving.numbers == [[0], [1]]
     await serving.stop()
 
