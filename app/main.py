@@ -72,10 +72,10 @@ from app.sync.exchange import Exchange, Puller, SyncLimits
 from merge_rules.registry import Registry
 
 LANES = 2
-"""Of writes, unless that is set: one decides while the other commits."""
+"""Batches of writes at once, unless that is set: one is decided while the other commits."""
 LANES_OF_SEVERAL = 1
-"""The same where a machine has several processes: another decides meanwhile, and the fewer lanes
-share what comes, the larger are the batches."""
+"""The same where a machine has several processes: another decides meanwhile, and the fewer batches
+share what comes, the larger they are."""
 READ_BATCH = 64
 """Documents in one statement: so many of the largest still fit into memory."""
 PULL_BATCH = 16

@@ -1,8 +1,8 @@
-"""Batching without a timer: while one batch is served, the next fills."""
+"""Batching: while one batch is served, the next fills. Nothing waits for a time to pass."""
 
 import asyncio
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
@@ -12,11 +12,11 @@ import structlog
 log = structlog.get_logger()
 
 SHARE = 32
-"""What one account may have of a batch, by size, while others wait."""
+"""What one account may have of a batch, by size, while others wait or are served."""
 
 
 SLOW_S = 0.05
-"""How long work is held back at most for a batch that is under way."""
+"""After so long nothing is held back for a batch that is under way; it is looked at as often."""
 
 
 class Work(Protocol):
@@ -56,7 +56,7 @@ class Lane(Generic[W]):
         self._limit = limit
         self._worth = worth
         self._long = long
-        self._queues: OrderedDict[str, deque[W]] = OrderedDict()
+        self._queues: dict[str, deque[W]] = {}
         self._size = 0
         """Of what waits in these queues."""
         self._apart: dict[str, deque[W]] = {}
@@ -138,7 +138,8 @@ class Lane(Generic[W]):
         while True:
             while self._is_ready():
                 batch = self.take()
-                self._under_way[serve] = sum(work.size for work in batch), time.monotonic()
+                this = object()
+                self._under_way[this] = sum(work.size for work in batch), time.monotonic()
                 if self._is_ready():
                     self._wake.set()
                 try:
@@ -148,8 +149,8 @@ class Lane(Generic[W]):
                     log.exception("batch failed")
                     self._fail(batch, error)
                 finally:
-                    del self._under_way[serve]
                     self.end(batch)
+                    del self._under_way[this]
             if self._stopping and not self._queues and not self._apart:
                 self._wake.set()  # the others end as well
                 return
@@ -166,7 +167,8 @@ class Lane(Generic[W]):
         """
         batch: list[W] = []
         size, taken = 0, dict.fromkeys(self._queues, 0)
-        share = SHARE if len(taken) > 1 else self._limit
+        # Who is being served elsewhere asks as well, though nothing of theirs is taken now.
+        share = SHARE if len(taken) > 1 or self._under_way else self._limit
         while taken:
             account = next(iter(taken))
             queue, had = self._queues[account], taken.pop(account)

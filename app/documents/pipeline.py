@@ -30,7 +30,7 @@ WORTH_A_BATCH = 16
 """Mutations and events for which a batch is begun while another commits: each batch costs by
 itself what several mutations do."""
 LONG_BATCH = 24
-"""Mutations and events that take so long that nobody waits for them, however few wait."""
+"""Mutations and events that take so long that nothing is held back for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class PipelineSettings:
 
 
 class Pipeline:
-    """Batches what waits and commits it. There is no timer: while a batch commits, the next fills.
+    """Batches what waits and commits it. While a batch commits, the next fills.
 
     As many batches may be under way as there are connections. An account is in one of them at most,
     so its writes keep their order, and two processes are kept apart by the lock on its head. One

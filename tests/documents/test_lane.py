@@ -217,6 +217,15 @@ async def test_what_waits_is_served_as_soon_as_nothing_else_is() -> None:
     await serving.stop()
 
 
+async def test_of_two_floods_none_has_a_batch_for_itself() -> None:
+    """Else a third account would wait for two whole batches."""
+    serving = Serving()
+    await serving.add(*(Job("flood", 1, number) for number in range(LIMIT)))
+    await serving.add(*(Job("other", 1, number) for number in range(LIMIT)))
+    assert [len(batch) for batch in serving.batches] == [LIMIT, SHARE]
+    await serving.stop()
+
+
 async def test_an_account_waits_while_it_is_served_and_others_do_not() -> None:
     serving = Serving()
     await serving.add(Job("a", 1, 0))
