@@ -1,4 +1,4 @@
-"""Batching: while one batch is served, the next fills. Nothing waits for a time to pass."""
+"""Batching: while one batch is served, the next fills. No batch waits for a time to fill."""
 
 import asyncio
 import time
@@ -13,8 +13,6 @@ log = structlog.get_logger()
 
 SHARE = 32
 """What one account may have of a batch, by size, while others wait or are served."""
-
-
 SLOW_S = 0.05
 """After so long nothing is held back for a batch that is under way; it is looked at as often."""
 

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -197,22 +198,18 @@ async def test_nobody_waits_for_a_long_batch() -> None:
     await serving.stop()
 
 
-async def test_nobody_waits_for_a_batch_that_hangs() -> None:
-    """Though nothing else comes that would wake anybody."""
+@pytest.mark.parametrize("first", ["ends", "hangs"])
+async def test_what_is_held_back_waits_for_no_more_than_the_first_batch(first: str) -> None:
+    """And not for that if it hangs, though nothing else comes that would wake anybody."""
     serving = Serving(worth=3, long=3)
     await serving.add(Job("a", 1, 0))
     await serving.add(Job("b", 1, 1))
-    await asyncio.sleep(3 * SLOW_S)
-    await settle()
-    assert serving.numbers == [[0], [1]]
-    await serving.stop()
-
-
-async def test_what_waits_is_served_as_soon_as_nothing_else_is() -> None:
-    serving = Serving(worth=3, long=3)
-    await serving.add(Job("a", 1, 0))
-    await serving.add(Job("b", 1, 1))
-    await serving.end(0)
+    assert serving.numbers == [[0]]
+    if first == "ends":
+        await serving.end(0)
+    else:
+        await asyncio.sleep(3 * SLOW_S)
+        await settle()
     assert serving.numbers == [[0], [1]]
     await serving.stop()
 
