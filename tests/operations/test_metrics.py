@@ -185,18 +185,18 @@ def _write(service: Service) -> None:
 
 async def _end_the_write_that_waits(url: str, ask: Callable[[], httpx.Response]) -> int:
     """Asks for a write, ends its connection in the middle; the status of its answer."""
-    connection = await asyncpg.connect(url)
+    holder, watcher = await asyncpg.connect(url), await asyncpg.connect(url)
     try:
-        async with connection.transaction():
-            await connection.execute("select from heads for update")
+        async with holder.transaction():
+            await holder.execute("select from heads for update")
             asked = asyncio.create_task(asyncio.to_thread(ask))
-            for _ in range(1_000):
-                if await connection.fetch(END_WHO_WAITS):
-                    break
+            # Another connection, since the activity that a transaction sees never changes.
+            while not asked.done() and not await watcher.fetch(END_WHO_WAITS):
                 await asyncio.sleep(0.01)
         return (await asked).status_code
     finally:
-        await connection.close()
+        await holder.close()
+        await watcher.close()
 
 
 def test_batches_that_are_tried_again_are_counted(start_service: StartService) -> None:
