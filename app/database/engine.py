@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
+from app.database.arrays import only_lists_are_arrays
 from app.errors import Code, SynclineError
 
 T = TypeVar("T")
@@ -74,6 +75,7 @@ class Database:
         self.url = plain_url(url)
         self._statement_timeout_ms = statement_timeout_ms
         self._on_connect = on_connect
+        only_lists_are_arrays()
         self.engine: AsyncEngine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self.connect,

@@ -162,6 +162,7 @@ class Committer:
         submission.recorded, submission.seqs = [], None
         decisions: list[Decision] = []
         for alone in _apart(submission):
+            alone.answer = asyncio.get_running_loop().create_future()
             if await self.commit(connection, [alone], lock=lock):
                 # Some of its mutations may be committed: it is not to be decided again as a whole.
                 fail(batch, unavailable())

@@ -4,6 +4,7 @@ Every change to a document, whoever asks, is a `Submission` that goes through he
 are numbered as in docs/architecture.md: the first is here, the others are in `batch_writer.py`.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -108,6 +109,7 @@ class Pipeline:
         return self._cache
 
     def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._lane.start()
 
     async def stop(self) -> None:
@@ -134,6 +136,7 @@ class Pipeline:
             raise SynclineError(Code.OVERLOADED, "Send the same request again after Retry-After.")
         self._waiting += size
         self._waiting_of[account] = of_account + size
+        submission.answer = self._loop.create_future()
         self._lane.add(submission)
         answer = await submission.answer
         if isinstance(answer, SynclineError):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -24,9 +24,7 @@ class _Asked(Generic[Question, Answer]):
     account: str
     question: Question
     size: int
-    answer: "asyncio.Future[Answer]" = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
+    answer: "asyncio.Future[Answer]"
 
 
 class Reader(Generic[Question, Answer]):
@@ -60,6 +58,8 @@ class Reader(Generic[Question, Answer]):
         return self._waiting
 
     def start(self) -> None:
+        # Kept, since to look the running loop up takes a system call.
+        self._loop = asyncio.get_running_loop()
         self._lane.start()
 
     async def stop(self) -> None:
@@ -80,9 +80,10 @@ class Reader(Generic[Question, Answer]):
         if self._waiting >= self._queue_limit:
             raise SynclineError(Code.OVERLOADED, "Send the same request again after Retry-After.")
         self._waiting += 1
-        asked: _Asked[Question, Answer] = _Asked(account, question, size)
+        answer: asyncio.Future[Answer] = self._loop.create_future()
+        asked = _Asked(account, question, size, answer)
         self._lane.add(asked)
-        return await asked.answer
+        return await answer
 
     async def _serve(self, kept: KeptConnection, batch: Sequence[_Asked[Question, Answer]]) -> None:
         self._waiting -= len(batch)

@@ -38,10 +38,9 @@ class Submission:
     between was changed by this and nothing else. None where that is not known."""
     era: str | None = None
     """Of the database, when this was committed to it."""
-    answer: "asyncio.Future[list[Decision] | SynclineError]" = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
-    """A decision for each mutation, or why there is none for the whole."""
+    answer: "asyncio.Future[list[Decision] | SynclineError]" = field(init=False)
+    """A decision for each mutation, or why there is none for the whole. Who commits it makes it, for
+    to look the running loop up takes a system call."""
 
     @property
     def size(self) -> int:
