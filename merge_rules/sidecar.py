@@ -38,10 +38,10 @@ class Sidecar:
             counts[stamp] = counts.get(stamp, 0) + 1
         if not counts:
             return cls()
-        if len(counts) == 1:
-            (floor,) = counts
-        else:
-            floor = max(counts, key=lambda stamp: (counts[stamp], stamp))
+        floor, most = ZERO, 0
+        for stamp, count in counts.items():
+            if count > most or (count == most and stamp > floor):
+                floor, most = stamp, count
         return cls(floor, [floor[2]])
 
     def pack_device(self, device: str) -> int:
