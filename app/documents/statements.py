@@ -3,6 +3,10 @@
 Every statement names the accounts beside the keys (`account = any($1)`), and every write is
 joined to the heads that it found unchanged: so it stays on one shard where the tables are
 spread by account.
+
+What is asked for one by one is looked up one by one (`lateral`, which `offset 0` keeps as it is).
+Left to choose, PostgreSQL reads all rows of the account where it takes them for few, and a
+connection keeps the plan that was made while they were.
 """
 
 import re
@@ -31,7 +35,9 @@ READ_DOCUMENTS = """
 select d.account, d.key, d.version, d.epoch, d.epoch_version, d.folded_version, d.value::text,
        d.sidecar, d.rule, d.device, d.updated_at_ms
 from unnest($2::text[], $3::text[]) w (account, key)
-join documents d on d.account = w.account and d.key = w.key
+cross join lateral (
+    select * from documents where account = w.account and key = w.key offset 0
+) d
 where d.account = any($1)
 """
 READ_DOCUMENT = """
@@ -45,28 +51,38 @@ select account, count(*) as documents from documents where account = any($1) gro
 READ_SEEN = """
 select m.account, m.id, m.digest, m.number
 from unnest($2::text[], $3::uuid[]) w (account, id)
-join mutations m on m.account = w.account and m.id = w.id
+cross join lateral (
+    select * from mutations where account = w.account and id = w.id offset 0
+) m
 where m.account = any($1)
 """
 READ_DEVICES = """
 select d.account, d.device, d.last_mutation, d.accepted
 from unnest($2::text[], $3::text[]) w (account, device)
-join devices d on d.account = w.account and d.device = w.device
+cross join lateral (
+    select * from devices where account = w.account and device = w.device offset 0
+) d
 where d.account = any($1)
 """
 READ_BASES = """
 select r.account, r.key, r.version, r.epoch, r.value::text, r.sidecar, r.rule, r.device,
        r.updated_at_ms, r.base
 from unnest($2::text[], $3::text[], $4::bigint[]) w (account, key, version)
-join revisions r on r.account = w.account and r.key = w.key
-                and r.slot = w.version % $5 and r.version = w.version
+cross join lateral (
+    select * from revisions
+    where account = w.account and key = w.key and slot = w.version % $5 and version = w.version
+    offset 0
+) r
 where r.account = any($1)
 """
 READ_OWN_REVISIONS = """
 select distinct on (r.account, r.key, r.device)
        r.account, r.key, r.device, r.version, r.base, r.proposed, r.value::text, r.sidecar, r.rule
 from unnest($2::text[], $3::text[], $4::text[]) w (account, key, device)
-join revisions r on r.account = w.account and r.key = w.key and r.device = w.device
+cross join lateral (
+    select * from revisions
+    where account = w.account and key = w.key and device = w.device offset 0
+) r
 where r.account = any($1)
 order by r.account, r.key, r.device, r.version desc
 """
@@ -74,34 +90,51 @@ READ_MADE_REVISIONS = """
 select r.account, r.key, r.mutation, r.device, r.version, r.base, r.proposed, r.value::text,
        r.sidecar, r.rule
 from unnest($2::text[], $3::text[], $4::uuid[]) w (account, key, mutation)
-join revisions r on r.account = w.account and r.key = w.key and r.mutation = w.mutation
+cross join lateral (
+    select * from revisions
+    where account = w.account and key = w.key and mutation = w.mutation offset 0
+) r
 where r.account = any($1)
 """
 READ_MADE_PROPOSALS = """
 select p.account, p.key, p.mutation, p.device, p.version, p.base, p.proposed
 from unnest($2::text[], $3::text[], $4::uuid[]) w (account, key, mutation)
-join proposals p on p.account = w.account and p.key = w.key and p.mutation = w.mutation
+cross join lateral (
+    select * from proposals
+    where account = w.account and key = w.key and mutation = w.mutation offset 0
+) p
 where p.account = any($1)
 """
 READ_EVICTED = """
 select r.account, r.key, r.device, r.version, r.base, r.proposed, r.value::text, r.sidecar, r.rule,
        r.mutation
 from unnest($2::text[], $3::text[], $4::bigint[], $5::text[]) w (account, key, version, device)
-join revisions r on r.account = w.account and r.key = w.key and r.slot = w.version % $6
-where r.account = any($1) and r.version < w.version and r.device <> w.device and not exists (
-    select from revisions n
-    where n.account = r.account and n.key = r.key and n.device = r.device
-      and n.version > r.version
-) and not exists (
-    select from proposals p
-    where p.account = r.account and p.key = r.key and p.device = r.device
-      and p.version >= r.version
-)
+cross join lateral (
+    select * from revisions r
+    where r.account = w.account and r.key = w.key and r.slot = w.version % $6
+      and r.version < w.version and r.device <> w.device
+      and not exists (
+        select from revisions n
+        where n.account = w.account and n.key = w.key and n.device = r.device
+          and n.version > r.version
+        offset 0
+    ) and not exists (
+        select from proposals p
+        where p.account = w.account and p.key = w.key and p.device = r.device
+          and p.version >= r.version
+        offset 0
+    )
+    offset 0
+) r
+where r.account = any($1)
 """
 READ_PROPOSALS = """
 select p.account, p.key, p.device, p.version, p.base, p.proposed
 from unnest($2::text[], $3::text[], $4::text[]) w (account, key, device)
-join proposals p on p.account = w.account and p.key = w.key and p.device = w.device
+cross join lateral (
+    select * from proposals
+    where account = w.account and key = w.key and device = w.device offset 0
+) p
 where p.account = any($1)
 """
 LIST_DOCUMENTS = """

@@ -39,7 +39,7 @@ class Submission:
     era: str | None = None
     """Of the database, when this was committed to it."""
     answer: "asyncio.Future[list[Decision] | SynclineError]" = field(init=False)
-    """A decision for each mutation, or why there is none for the whole. Who commits it makes it, for
+    """A decision for each mutation, or why there is none for the whole. Made by who commits it, as
     to look the running loop up takes a system call."""
 
     @property

@@ -3,7 +3,9 @@
 READ_SEEN = """
 select e.account, e.id, e.digest, e.effects::text, e.occurred_at_ms
 from unnest($2::text[], $3::uuid[]) w (account, id)
-join events e on e.account = w.account and e.id = w.id
+cross join lateral (
+    select * from events where account = w.account and id = w.id offset 0
+) e
 where e.account = any($1)
 """
 READ_TOTALS = """

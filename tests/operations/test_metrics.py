@@ -191,7 +191,7 @@ async def _end_the_write_that_waits(url: str, ask: Callable[[], httpx.Response])
             await holder.execute("select from heads for update")
             asked = asyncio.create_task(asyncio.to_thread(ask))
             # Another connection, since the activity that a transaction sees never changes.
-            while not asked.done() and not await watcher.fetch(END_WHO_WAITS):
+            while not asked.done() and not await watcher.fetch(END_WHO_WAITS):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         return (await asked).status_code
     finally:

@@ -286,6 +286,8 @@ async def test_a_fault_sets_no_account_aside_for_ever(url: str) -> None:
     database = plain(url)
     parking = Parking(database, _Raises(), fail, lambda name, _: let_go.append(name), 100)
     submissions = [Submission(name, [put("notes", 1, 0)]) for name in "ab"]
+    for submission in submissions:
+        submission.answer = asyncio.get_running_loop().create_future()
     parking.add(submissions)
     answers = await asyncio.gather(*(one.answer for one in submissions))
     assert [getattr(answer, "code", None) for answer in answers] == [Code.INTERNAL] * 2
