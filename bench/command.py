@@ -22,7 +22,7 @@ from bench import board as board_bench
 from bench import growth_report, live, report
 from bench.fairness import measure, show
 from bench.generators import FailedRun, Generator, choose
-from bench.growth import SIZES, GrowthOptions, grow
+from bench.growth import DRAWN_ACCOUNTS, SIZES, GrowthOptions, grow
 from bench.run import Options, run
 from bench.workloads import WORKLOADS
 
@@ -120,6 +120,11 @@ def fail(failure: FailedRun) -> NoReturn:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Where the database goes meanwhile; default: where temporary files go.",
 )
+@click.option(
+    "--active",
+    default=DRAWN_ACCOUNTS,
+    help="Accounts that are asked for, at most; of 25 documents each.",
+)
 @with_settings
 @click.option("--generator", default="auto", type=click.Choice(["auto", "wrk", "python"]))
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Where to write figures.")
@@ -130,6 +135,7 @@ def growth(
     warm_up: float,
     rounds: int,
     folder: Path | None,
+    active: int,
     pairs: tuple[str, ...],
     generator: str,
     file: Path | None,
@@ -140,7 +146,9 @@ def growth(
     The database is temporary: about 2.4 kB of disk for each document of the largest size.
     """
     place = None if folder is None else str(folder.absolute())
-    options = GrowthOptions(_sizes(sizes), seconds, warm_up, rounds, place, settings_of(pairs))
+    options = GrowthOptions(
+        _sizes(sizes), seconds, warm_up, rounds, place, settings_of(pairs), active
+    )
     say_load()
     try:
         with _Bar() as bar:

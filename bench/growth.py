@@ -74,6 +74,8 @@ class GrowthOptions(msgspec.Struct, frozen=True):
     rounds: int = 3
     folder: str | None = None
     settings: dict[str, str] = {}
+    active: int = DRAWN_ACCOUNTS
+    """Accounts that are asked for, at most. All else is there, and nobody asks for it."""
 
 
 class Step(msgspec.Struct):
@@ -168,7 +170,7 @@ def _measure_size(
     progress: Progress,
 ) -> Step:
     documents = accounts * len(GROWTH_KEYS)
-    numbers = Random(_SEED).sample(range(accounts), min(accounts, DRAWN_ACCOUNTS))
+    numbers = Random(_SEED).sample(range(accounts), min(accounts, options.active))
     sizes = fill.sizes(database.url, documents)
     with fresh_service(database, 1, options.settings) as service:
         tokens = {name: service.token(name) for name in map(fill.account_name, numbers)}

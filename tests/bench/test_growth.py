@@ -76,6 +76,7 @@ def test_a_short_run_tells_every_figure(tmp_path: Path) -> None:
         [
             *(sys.executable, "-m", "bench", "growth", "--sizes", "250,1000"),
             *("--seconds", "1", "--warm-up", "0", "--rounds", "1", "--generator", "python"),
+            *("--active", "20"),
             *("--json", str(tmp_path / "run.json"), "--svg", str(tmp_path / "run.svg")),
         ],
         cwd=Path(__file__).parents[2],
@@ -89,6 +90,7 @@ def test_a_short_run_tells_every_figure(tmp_path: Path) -> None:
     assert report["write_cost_ratio"] > 0
     steps = report["result"]["steps"]
     assert [step["documents"] for step in steps] == [250, 1_000]
+    assert [step["drawn_accounts"] for step in steps] == [10, 20]
     for step in steps:
         assert set(step["rounds"]) == {"R1", "pull-0", "pull-3", "W1"}
         assert {"heads", "documents", "revisions"} <= set(step["bytes"])
