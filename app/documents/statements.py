@@ -114,16 +114,17 @@ cross join lateral (
     where r.account = w.account and r.key = w.key and r.slot = w.version % $6
       and r.version < w.version and r.device <> w.device
       and not exists (
-        select from revisions n
-        where n.account = w.account and n.key = w.key and n.device = r.device
-          and n.version > r.version
-        offset 0
-    ) and not exists (
-        select from proposals p
-        where p.account = w.account and p.key = w.key and p.device = r.device
-          and p.version >= r.version
-        offset 0
-    )
+          select from revisions n
+          where n.account = w.account and n.key = w.key and n.device = r.device
+            and n.version > r.version
+          offset 0
+      )
+      and not exists (
+          select from proposals p
+          where p.account = w.account and p.key = w.key and p.device = r.device
+            and p.version >= r.version
+          offset 0
+      )
     offset 0
 ) r
 where r.account = any($1)

@@ -5,6 +5,7 @@ import pytest
 from asyncpg.protocol import protocol
 
 from app.database import arrays
+from app.database.engine import Database
 from tests.conftest import Cluster
 
 
@@ -36,6 +37,20 @@ async def test_asyncpg_asks_by_the_names_that_are_set(
             assert _Counting.asked > 0, name
     finally:
         await connection.close()
+
+
+async def test_whoever_opens_a_database_has_told_asyncpg(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in arrays.ASKED_FOR:
+        monkeypatch.setattr(protocol, name, _Counted)
+    database = Database(cluster.clone(), pool_size=1, statement_timeout_ms=5_000)
+    try:
+        _Counting.asked = 0
+        asked = await database.read(lambda one: one.fetchval("select $1::text[]", ["a", "b"]))
+        assert (asked, _Counting.asked) == (["a", "b"], 0)
+    finally:
+        await database.close()
 
 
 async def test_lists_and_tuples_are_arrays_and_nothing_else(cluster: Cluster) -> None:

@@ -190,9 +190,13 @@ async def _end_the_write_that_waits(url: str, ask: Callable[[], httpx.Response])
         async with holder.transaction():
             await holder.execute("select from heads for update")
             asked = asyncio.create_task(asyncio.to_thread(ask))
-            # Another connection, since the activity that a transaction sees never changes.
-            while not asked.done() and not await watcher.fetch(END_WHO_WAITS):  # noqa: ASYNC110
+            for _ in range(1_000):
+                # By another connection, for a transaction never sees who connected since it looked.
+                ended = await watcher.fetch(END_WHO_WAITS)
+                if ended or asked.done():
+                    break
                 await asyncio.sleep(0.01)
+            assert ended, "the write did not wait for its account"
         return (await asked).status_code
     finally:
         await holder.close()
